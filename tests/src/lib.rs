@@ -1,1 +1,18 @@
-//! x
+//! The pieces every test, demo and benchmark of RemoteMount stands on.
+//!
+//! Real S3 servers ([`s3_server`]) with buckets to fill ([`bucket`]), a proxy in front of them that
+//! counts requests and breaks them on demand ([`proxy`]), the real sidecar binary ([`sidecar`],
+//! [`manifest`]) and a plain socket to speak to it ([`wire`]). All of it listens on loopback only,
+//! and whatever is started ends with the value that stands for it, or with the test process.
+//!
+//! It knows the contract only through the doors: nothing here reaches into the sidecar's code.
+#![forbid(unsafe_code)]
+
+pub mod bucket;
+pub mod manifest;
+pub mod process;
+pub mod proxy;
+pub mod s3_server;
+pub mod sidecar;
+pub mod tools;
+pub mod wire;

@@ -1,0 +1,216 @@
+//! The admin port: `/metrics`, `/healthz`, `/readyz`, `/status`.
+//!
+//! `/healthz` fails only when a restart can help (the store is damaged or its disk failed); a remote
+//! that is down is no reason to restart a sidecar that still serves what it knows. `/readyz` holds from
+//! the first good mount table until the drain begins. `/status` is what the operator and people read;
+//! it never holds a secret.
+
+use std::convert::Infallible;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, HeaderValue};
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::Full;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use prometheus_client::registry::Registry;
+use serde::Serialize;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::mounts::{Mount, Mounts};
+use crate::remote::Capabilities;
+use crate::remote::observe::Health;
+use crate::store::Store;
+
+/// The admin port.
+pub struct Admin {
+    /// Every metric.
+    pub registry: Registry,
+    /// The table in force.
+    pub mounts: Arc<Mounts>,
+    /// The store.
+    pub store: Arc<dyn Store>,
+    /// What is wrong with the manifests on disk.
+    pub problems: Arc<Mutex<Vec<String>>>,
+    /// Set when the drain begins.
+    pub draining: Arc<AtomicBool>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Status {
+    version: &'static str,
+    ready: bool,
+    table: u64,
+    manifest_problems: Vec<String>,
+    store: StoreStatus,
+    mounts: Vec<MountStatus>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct StoreStatus {
+    entries: Option<u64>,
+    error: Option<String>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct MountStatus {
+    name: String,
+    path: String,
+    remote: String,
+    generation: u32,
+    manifest_generation: Option<i64>,
+    health: Health,
+    capabilities: Capabilities,
+    listing_order: &'static str,
+    unnameable_keys: Option<u64>,
+    counters: Counters,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Counters {
+    lookups_hit: u64,
+    lookups_negative_hit: u64,
+    lookups_miss: u64,
+    lookups_error: u64,
+    listings_hit: u64,
+    listings_walk: u64,
+    listings_error: u64,
+    served_stale: u64,
+    entries_removed: u64,
+    read_bytes: u64,
+}
+
+impl Admin {
+    /// Serves `listener` until `stop`.
+    pub async fn serve(self, listener: TcpListener, stop: CancellationToken) {
+        let admin = Arc::new(self);
+        loop {
+            let stream = tokio::select! {
+                () = stop.cancelled() => return,
+                accepted = listener.accept() => match accepted {
+                    Ok((stream, _)) => stream,
+                    Err(error) => {
+                        tracing::warn!(%error, "admin connection not accepted");
+                        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+                        continue;
+                    }
+                },
+            };
+            let admin = Arc::clone(&admin);
+            let service = service_fn(move |request| {
+                let admin = Arc::clone(&admin);
+                async move { Ok::<_, Infallible>(admin.answer(&request)) }
+            });
+            let mut server = hyper::server::conn::http1::Builder::new();
+            let connection = server
+                .timer(TokioTimer::new())
+                .header_read_timeout(std::time::Duration::from_secs(10))
+                .serve_connection(TokioIo::new(stream), service);
+            tokio::spawn(async move {
+                if let Err(error) = connection.await {
+                    tracing::debug!(%error, "admin connection ended early");
+                }
+            });
+        }
+    }
+
+    fn answer<B>(&self, request: &Request<B>) -> Response<Full<Bytes>> {
+        if request.method() != Method::GET && request.method() != Method::HEAD {
+            return text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD are served here\n".to_owned());
+        }
+        match request.uri().path() {
+            "/metrics" => self.metrics(),
+            "/healthz" => match self.store.entries() {
+                Ok(_) => text(StatusCode::OK, "ok\n".to_owned()),
+                Err(error) => text(StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n")),
+            },
+            "/readyz" if self.ready() => text(StatusCode::OK, "ready\n".to_owned()),
+            "/readyz" => text(StatusCode::SERVICE_UNAVAILABLE, self.why_not_ready()),
+            "/status" => self.status(),
+            _ => text(StatusCode::NOT_FOUND, "here are /metrics, /healthz, /readyz and /status\n".to_owned()),
+        }
+    }
+
+    fn ready(&self) -> bool {
+        self.mounts.load().number > 0 && !self.draining.load(Ordering::Relaxed)
+    }
+
+    fn why_not_ready(&self) -> String {
+        if self.draining.load(Ordering::Relaxed) {
+            return "draining\n".to_owned();
+        }
+        format!("no mount table in force yet: {}\n", self.problems().join("; "))
+    }
+
+    fn problems(&self) -> Vec<String> {
+        self.problems.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn metrics(&self) -> Response<Full<Bytes>> {
+        let mut body = String::new();
+        if prometheus_client::encoding::text::encode(&mut body, &self.registry).is_err() {
+            return text(StatusCode::INTERNAL_SERVER_ERROR, "metrics could not be written\n".to_owned());
+        }
+        typed(body, "application/openmetrics-text; version=1.0.0; charset=utf-8")
+    }
+
+    fn status(&self) -> Response<Full<Bytes>> {
+        let entries = self.store.entries();
+        let table = self.mounts.load();
+        let status = Status {
+            version: env!("CARGO_PKG_VERSION"),
+            ready: self.ready(),
+            table: table.number,
+            manifest_problems: self.problems(),
+            store: StoreStatus { error: entries.as_ref().err().map(ToString::to_string), entries: entries.ok() },
+            mounts: table.iter().map(|mount| self.of(mount)).collect(),
+        };
+        typed(serde_json::to_string_pretty(&status).unwrap_or_default() + "\n", "application/json")
+    }
+
+    fn of(&self, mount: &Mount) -> MountStatus {
+        let metrics = &mount.metrics;
+        MountStatus {
+            name: mount.name.clone(),
+            path: mount.path.to_string(),
+            remote: mount.uri.clone(),
+            generation: mount.id.0,
+            manifest_generation: mount.manifest_generation,
+            health: mount.health.get(),
+            capabilities: mount.remote.capabilities(),
+            listing_order: if mount.unordered() { "unordered" } else { "ordered" },
+            unnameable_keys: self.store.unnameable(mount.id).ok(),
+            counters: Counters {
+                lookups_hit: metrics.hit.get(),
+                lookups_negative_hit: metrics.negative_hit.get(),
+                lookups_miss: metrics.miss.get(),
+                lookups_error: metrics.error.get(),
+                listings_hit: metrics.listing_hit.get(),
+                listings_walk: metrics.listing_walk.get(),
+                listings_error: metrics.listing_error.get(),
+                served_stale: metrics.stale.get(),
+                entries_removed: metrics.removed.get(),
+                read_bytes: metrics.read_bytes.get(),
+            },
+        }
+    }
+}
+
+fn text(status: StatusCode, body: String) -> Response<Full<Bytes>> {
+    let mut answer = typed(body, "text/plain; charset=utf-8");
+    *answer.status_mut() = status;
+    answer
+}
+
+fn typed(body: String, content_type: &'static str) -> Response<Full<Bytes>> {
+    let mut answer = Response::new(Full::new(body.into()));
+    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    answer
+}

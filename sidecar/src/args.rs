@@ -1,0 +1,123 @@
+//! The command line, and the two commands.
+//!
+//! Every flag of `run` may also come from the environment. `check` reads manifests as `run` does and
+//! says everything that is wrong with them, one line each, and which fields have no effect.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand, ValueEnum};
+use remotemount_crds::effect;
+use tracing_subscriber::EnvFilter;
+
+use crate::mounts::source;
+use crate::run;
+
+/// A bucket, mounted lazily and read through HTTP.
+#[derive(Debug, Parser)]
+#[command(name = "remotemount-sidecar", version, about)]
+pub struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serves the mounts of a directory of manifests.
+    Run(RunArgs),
+    /// Reads a directory of manifests and says what is wrong with it.
+    Check {
+        /// The directory of `*.yaml` RemoteMounts.
+        directory: PathBuf,
+    },
+}
+
+/// What `run` needs to know.
+#[derive(Clone, Debug, clap::Args)]
+pub struct RunArgs {
+    /// The directory of `*.yaml` RemoteMounts; watched.
+    #[arg(long, env = "REMOTEMOUNT_MOUNTS", value_name = "DIR")]
+    pub mounts: PathBuf,
+    /// The directory of `<secret name>/<key>` files; watched.
+    #[arg(long, env = "REMOTEMOUNT_CREDENTIALS", value_name = "DIR", default_value = "/etc/remotemount/credentials")]
+    pub credentials: PathBuf,
+    /// Where metadata is kept; one directory per sidecar.
+    #[arg(long, env = "REMOTEMOUNT_STATE", value_name = "DIR", default_value = "/var/lib/remotemount")]
+    pub state: PathBuf,
+    /// Where the HTTP door listens.
+    #[arg(long, env = "REMOTEMOUNT_HTTP", value_name = "ADDR", default_value = "127.0.0.1:8888")]
+    pub http: SocketAddr,
+    /// Where /metrics, /healthz, /readyz and /status are.
+    #[arg(long, env = "REMOTEMOUNT_ADMIN", value_name = "ADDR", default_value = "127.0.0.1:9090")]
+    pub admin: SocketAddr,
+    /// How long requests under way may take to end after SIGTERM, in seconds.
+    #[arg(long, env = "REMOTEMOUNT_DRAIN_SECONDS", value_name = "SECONDS", default_value_t = 25)]
+    pub drain_seconds: u64,
+    /// What is logged: `error`, `warn`, `info`, `debug`, or a tracing filter.
+    #[arg(long, env = "REMOTEMOUNT_LOG", value_name = "FILTER", default_value = "info")]
+    pub log: String,
+    /// How log lines look.
+    #[arg(long, env = "REMOTEMOUNT_LOG_FORMAT", value_name = "FORMAT", default_value = "text")]
+    pub log_format: LogFormat,
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+impl Args {
+    /// Does what the command line says.
+    pub fn execute(self) -> ExitCode {
+        match self.command {
+            Command::Check { directory } => check(&directory),
+            Command::Run(args) => {
+                let outcome = start_log(&args).and_then(|()| run::run(args));
+                match outcome {
+                    Ok(()) => ExitCode::SUCCESS,
+                    Err(error) => {
+                        eprintln!("remotemount-sidecar: {error:#}");
+                        ExitCode::FAILURE
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn check(directory: &std::path::Path) -> ExitCode {
+    match source::read(directory) {
+        Ok(sourced) => {
+            for source in &sourced {
+                for notice in effect::without_effect(&source.mount.spec) {
+                    println!("{}: note: {} {}", source.file, notice.field, notice.message);
+                }
+            }
+            println!("{} mount(s) in {}: good", sourced.len(), directory.display());
+            ExitCode::SUCCESS
+        }
+        Err(problems) => {
+            for problem in &problems {
+                eprintln!("{problem}");
+            }
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn start_log(args: &RunArgs) -> anyhow::Result<()> {
+    use anyhow::Context as _;
+    let filter =
+        EnvFilter::try_new(&args.log).with_context(|| format!("--log {:?}: not a level or filter", args.log))?;
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_target(false).with_writer(std::io::stderr);
+    match args.log_format {
+        LogFormat::Text => log.with_ansi(false).init(),
+        LogFormat::Json => log.json().init(),
+    }
+    Ok(())
+}

@@ -1,0 +1,158 @@
+//! The HTTP door: the SeaweedFS filer's forms, read-only for now.
+//!
+//! GET and HEAD of files with ranges and conditions (RFC 9110), directories as JSON or as a page,
+//! `?metadata=true`. Owns the listener and its connections; drains them when asked to stop. A path is
+//! taken from the request byte for byte: percent-decoded once, never resolved, so what names one key
+//! never reaches another (M2).
+
+pub mod conditional;
+pub mod directory;
+pub mod error;
+pub mod file;
+pub mod metadata;
+pub mod page;
+pub mod range;
+pub mod request;
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::stream::BoxStream;
+use http::header::{ALLOW, HeaderValue};
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::{Either, Full, StreamBody};
+use hyper::body::{Frame, Incoming};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulShutdown;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::doors::http::error::Refusal;
+use crate::doors::http::request::Asked;
+use crate::filer::{Filer, FilerError, Want};
+use crate::metrics::Metrics;
+
+/// What a response carries: bytes at hand, or bytes as they come.
+pub type Body = Either<Full<Bytes>, StreamBody<BoxStream<'static, Result<Frame<Bytes>, FilerError>>>>;
+
+/// What the door answers.
+pub type Answer = Response<Body>;
+
+/// A client that has not sent its headers by then is let go.
+const HEADERS: Duration = Duration::from_secs(30);
+/// What `Allow` says while writes and deletes are not served.
+const METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, OPTIONS");
+
+/// The HTTP door.
+#[derive(Clone)]
+pub struct HttpDoor {
+    filer: Filer,
+    metrics: Arc<Metrics>,
+}
+
+impl HttpDoor {
+    /// A door to `filer`.
+    #[must_use]
+    pub fn new(filer: Filer, metrics: Metrics) -> Self {
+        Self { filer, metrics: Arc::new(metrics) }
+    }
+
+    /// Serves `listener` until `stop`, then finishes what is under way, for at most `drain`.
+    pub async fn serve(self, listener: TcpListener, stop: CancellationToken, drain: Duration) {
+        let graceful = GracefulShutdown::new();
+        let mut server = hyper::server::conn::http1::Builder::new();
+        server.timer(TokioTimer::new()).header_read_timeout(HEADERS);
+        loop {
+            let stream = tokio::select! {
+                () = stop.cancelled() => break,
+                accepted = listener.accept() => match accepted {
+                    Ok((stream, _)) => stream,
+                    Err(error) => {
+                        // Out of file descriptors, most likely: wait for some to be free rather than spin.
+                        tracing::warn!(%error, "connection not accepted");
+                        tokio::time::sleep(Duration::from_millis(50)).await;
+                        continue;
+                    }
+                },
+            };
+            // Answers are small or written in large pieces; waiting to fill a packet only delays them.
+            let _ = stream.set_nodelay(true);
+            let door = self.clone();
+            let service = service_fn(move |request| {
+                let door = door.clone();
+                async move { Ok::<_, Infallible>(door.answer(request).await) }
+            });
+            let connection = graceful.watch(server.serve_connection(TokioIo::new(stream), service));
+            tokio::spawn(async move {
+                if let Err(error) = connection.await {
+                    tracing::debug!(%error, "connection ended early");
+                }
+            });
+        }
+        drop(listener);
+        if tokio::time::timeout(drain, graceful.shutdown()).await.is_err() {
+            tracing::warn!(seconds = drain.as_secs(), "connections cut: they were not done in time");
+        }
+    }
+
+    async fn answer(&self, request: Request<Incoming>) -> Answer {
+        let head = request.method() == Method::HEAD;
+        let answer = match self.route(&request).await {
+            Ok(answer) => answer,
+            Err(refusal) => refusal.answer(head),
+        };
+        self.metrics.http(answer.status().as_u16()).inc();
+        answer
+    }
+
+    async fn route(&self, request: &Request<Incoming>) -> Result<Answer, Refusal> {
+        if request.method() == Method::OPTIONS {
+            let mut answer = empty(StatusCode::NO_CONTENT);
+            answer.headers_mut().insert(ALLOW, METHODS);
+            return Ok(answer);
+        }
+        if request.method() != Method::GET && request.method() != Method::HEAD {
+            return Err(Refusal::method(request.method(), request.uri().path(), METHODS));
+        }
+        let asked = Asked::read(request)?;
+        if asked.directory {
+            return if asked.metadata {
+                metadata::answer(&self.filer.lookup(&asked.path, Want::Directory).await?)
+            } else {
+                directory::answer(&self.filer, &asked).await
+            };
+        }
+        // A HEAD needs what a listing does not tell; a GET learns it from the read.
+        let want = if asked.head && !asked.metadata { Want::Described } else { Want::Any };
+        let found = self.filer.lookup(&asked.path, want).await?;
+        if asked.metadata {
+            return metadata::answer(&found);
+        }
+        if found.node.file.is_none() {
+            return directory::answer(&self.filer, &asked).await;
+        }
+        match file::answer(&self.filer, &asked, &found).await {
+            // Nothing was sent yet: the entry was old news. Ask again, and answer with what is there now.
+            Err(FilerError::Changed { .. }) => {
+                let found = self.filer.lookup(&asked.path, want).await?;
+                Ok(file::answer(&self.filer, &asked, &found).await?)
+            }
+            other => Ok(other?),
+        }
+    }
+}
+
+/// An answer without a body.
+fn empty(status: StatusCode) -> Answer {
+    full(status, Bytes::new())
+}
+
+/// An answer with its body at hand.
+fn full(status: StatusCode, body: Bytes) -> Answer {
+    let mut answer = Response::new(Either::Left(Full::new(body)));
+    *answer.status_mut() = status;
+    answer
+}

@@ -1,0 +1,84 @@
+//! A directory as JSON for programs or as a page for people.
+//!
+//! The listing is complete up to its limit before the status goes out: a remote that fails half-way
+//! gives an error status, never a shorter directory (D2). `LastFileName` names the place to resume
+//! after; for a directory it ends in a slash, since a file of the same name may stand beside it.
+
+use http::StatusCode;
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue, VARY, WARNING};
+use serde::Serialize;
+use wildmatch::WildMatch;
+
+use crate::doors::http::error::Refusal;
+use crate::doors::http::metadata::{self, EntryJson};
+use crate::doors::http::request::Asked;
+use crate::doors::http::{Answer, full, page};
+use crate::filer::Filer;
+use crate::filer::list::{Listed, Selection};
+use crate::store::{Child, Cursor};
+
+/// Says how many keys directly in the directory no path can name (M2).
+const UNNAMEABLE: HeaderName = HeaderName::from_static("x-remotemount-unnameable-keys");
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct ListingJson<'l> {
+    version: &'static str,
+    path: &'l str,
+    entries: Vec<EntryJson>,
+    limit: usize,
+    last_file_name: &'l str,
+    should_display_load_more: bool,
+    empty_folder: bool,
+}
+
+/// Answers a GET or HEAD of the directory.
+///
+/// # Errors
+/// When there is no such directory, or it cannot be listed as far as was asked.
+pub async fn answer(filer: &Filer, asked: &Asked) -> Result<Answer, Refusal> {
+    let pattern = asked.pattern.as_deref().map(WildMatch::new);
+    let exclude = asked.exclude.as_deref().map(WildMatch::new);
+    let keep = move |name: &str| {
+        pattern.as_ref().is_none_or(|pattern| pattern.matches(name))
+            && !exclude.as_ref().is_some_and(|exclude| exclude.matches(name))
+    };
+    let after = asked.after.as_deref().map_or_else(Cursor::start, |name| filer.cursor(&asked.path, name));
+    let selection = Selection { after, limit: asked.limit, keep: &keep };
+    let listed = filer.list(&asked.path, &selection).await?;
+    let mut answer = if asked.json { as_json(asked, &listed) } else { as_page(asked, &listed) };
+    let headers = answer.headers_mut();
+    headers.insert(VARY, HeaderValue::from_static("Accept"));
+    if listed.stale {
+        headers.insert(WARNING, HeaderValue::from_static("110 - \"Response is Stale\""));
+    }
+    if listed.unnameable > 0 {
+        headers.insert(UNNAMEABLE, HeaderValue::from(listed.unnameable));
+    }
+    Ok(answer)
+}
+
+fn as_json(asked: &Asked, listed: &Listed) -> Answer {
+    let last = listed.children.last().map(Child::cursor).unwrap_or_default();
+    let entries = listed.children.iter();
+    let entries = entries.map(|child| metadata::entry(asked.path.child(&child.name), &child.entry, None)).collect();
+    let body = ListingJson {
+        version: concat!("RemoteMount ", env!("CARGO_PKG_VERSION")),
+        path: asked.path.as_str(),
+        entries,
+        limit: asked.limit,
+        last_file_name: last.as_str(),
+        should_display_load_more: listed.more,
+        empty_folder: listed.children.is_empty() && asked.after.is_none(),
+    };
+    metadata::json(&body, asked.pretty)
+}
+
+fn as_page(asked: &Asked, listed: &Listed) -> Answer {
+    let text = page::render(asked, listed);
+    let length = HeaderValue::from(text.len());
+    let mut answer = full(StatusCode::OK, text.into());
+    answer.headers_mut().insert(CONTENT_LENGTH, length);
+    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
+    answer
+}

@@ -1,0 +1,180 @@
+//! From errors to HTTP: the one table.
+//!
+//! 404 means that nothing has the name, and only that (L6). The body is JSON, `{"error", "reason",
+//! "mount", "path"}`; a HEAD has no body, so the reason stands in a header too.
+
+use bytes::Bytes;
+use http::header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
+use http::{Method, StatusCode};
+use serde::Serialize;
+
+use crate::doors::http::{Answer, full};
+use crate::filer::FilerError;
+use crate::path::{FilerPath, PathError};
+use crate::remote::ErrorKind;
+
+/// The reason, for a HEAD.
+const REASON: HeaderName = HeaderName::from_static("x-remotemount-reason");
+
+/// Why a request is not answered with what it asked for.
+#[derive(Debug)]
+pub struct Refusal {
+    status: StatusCode,
+    retry_after: Option<u64>,
+    allow: Option<HeaderValue>,
+    body: ErrorBody,
+}
+
+#[derive(Debug, Serialize)]
+struct ErrorBody {
+    error: String,
+    reason: &'static str,
+    mount: Option<String>,
+    path: String,
+}
+
+impl Refusal {
+    /// A method that is not served.
+    #[must_use]
+    pub fn method(method: &Method, path: &str, allow: HeaderValue) -> Self {
+        let error = format!(
+            "{method} is not served: this version mounts buckets for reading; write to and delete from the bucket itself"
+        );
+        let body = ErrorBody { error, reason: "MethodNotAllowed", mount: None, path: path.to_owned() };
+        Self { status: StatusCode::METHOD_NOT_ALLOWED, retry_after: None, allow: Some(allow), body }
+    }
+
+    /// A path that no key can have.
+    #[must_use]
+    pub fn path(raw: &str, error: &PathError) -> Self {
+        let status = match error {
+            PathError::TooLong(_) => StatusCode::URI_TOO_LONG,
+            _ => StatusCode::BAD_REQUEST,
+        };
+        // The path may be as long as a request can be; its beginning is enough to find it.
+        let path = raw.chars().take(256).collect();
+        let body = ErrorBody { error: error.to_string(), reason: "InvalidPath", mount: None, path };
+        Self { status, retry_after: None, allow: None, body }
+    }
+
+    /// A parameter that cannot be read.
+    #[must_use]
+    pub fn parameter(path: &FilerPath, error: String) -> Self {
+        let body = ErrorBody { error, reason: "InvalidParameter", mount: None, path: path.to_string() };
+        Self { status: StatusCode::BAD_REQUEST, retry_after: None, allow: None, body }
+    }
+
+    /// The answer; `head` for one without a body.
+    #[must_use]
+    pub fn answer(self, head: bool) -> Answer {
+        let text = serde_json::to_vec(&self.body).unwrap_or_default();
+        let length = HeaderValue::from(text.len());
+        let mut answer = full(self.status, if head { Bytes::new() } else { text.into() });
+        let headers = answer.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(CONTENT_LENGTH, length);
+        headers.insert(REASON, HeaderValue::from_static(self.body.reason));
+        if let Some(seconds) = self.retry_after {
+            headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if let Some(allow) = self.allow {
+            headers.insert(ALLOW, allow);
+        }
+        answer
+    }
+}
+
+/// Status and reason of each error.
+const fn table(error: &FilerError) -> (StatusCode, &'static str) {
+    match error {
+        FilerError::NotFound { .. } => (StatusCode::NOT_FOUND, "NotFound"),
+        FilerError::NotReady { .. } => (StatusCode::SERVICE_UNAVAILABLE, "NotReady"),
+        FilerError::Changed { .. } => (StatusCode::CONFLICT, "Changed"),
+        FilerError::Store { .. } => (StatusCode::INTERNAL_SERVER_ERROR, "Store"),
+        FilerError::Lost { .. } => (StatusCode::SERVICE_UNAVAILABLE, "Lost"),
+        FilerError::Remote { source, .. } => {
+            let status = match source.kind {
+                ErrorKind::Denied => StatusCode::FORBIDDEN,
+                ErrorKind::Throttled | ErrorKind::Unavailable | ErrorKind::CredentialsMissing => {
+                    StatusCode::SERVICE_UNAVAILABLE
+                }
+                ErrorKind::TimedOut => StatusCode::GATEWAY_TIMEOUT,
+                ErrorKind::BrokeOff | ErrorKind::Rejected | ErrorKind::BucketNotFound => StatusCode::BAD_GATEWAY,
+                ErrorKind::Changed => StatusCode::CONFLICT,
+                ErrorKind::NotSupported => StatusCode::NOT_IMPLEMENTED,
+            };
+            (status, source.kind.as_str())
+        }
+    }
+}
+
+impl From<FilerError> for Refusal {
+    fn from(error: FilerError) -> Self {
+        let (status, reason) = table(&error);
+        let text = error.to_string();
+        let (mount, path, retry_after) = match error {
+            FilerError::NotFound { mount, path } => (mount, path, None),
+            FilerError::NotReady { path } => (None, path, Some(2)),
+            FilerError::Remote { mount, path, retry_after, .. } => (Some(mount), path, retry_after),
+            FilerError::Lost { mount, path } => (Some(mount), path, Some(1)),
+            FilerError::Changed { mount, path } | FilerError::Store { mount, path, .. } => (Some(mount), path, None),
+        };
+        let body = ErrorBody { error: text, reason, mount, path };
+        Self {
+            status,
+            retry_after: retry_after.filter(|_| status == StatusCode::SERVICE_UNAVAILABLE),
+            allow: None,
+            body,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::remote::{Operation, RemoteError};
+    use crate::store::StoreError;
+
+    fn remote(kind: ErrorKind) -> FilerError {
+        let source = RemoteError::new(kind, Operation::Stat, "k", "said so");
+        let retry_after = kind.is_transient().then_some(2);
+        FilerError::Remote { mount: "m".into(), path: "/p".into(), retry_after, source }
+    }
+
+    #[test]
+    fn every_error_has_its_status() {
+        let wanted = |kind| match kind {
+            ErrorKind::Denied => 403,
+            ErrorKind::Throttled | ErrorKind::Unavailable | ErrorKind::CredentialsMissing => 503,
+            ErrorKind::TimedOut => 504,
+            ErrorKind::BrokeOff | ErrorKind::Rejected | ErrorKind::BucketNotFound => 502,
+            ErrorKind::Changed => 409,
+            ErrorKind::NotSupported => 501,
+        };
+        for kind in ErrorKind::ALL {
+            let refusal = Refusal::from(remote(kind));
+            assert_eq!(refusal.status.as_u16(), wanted(kind), "{kind:?}");
+            assert_ne!(refusal.status.as_u16(), 404, "{kind:?} is not 'not found'");
+            assert_eq!(refusal.body.reason, kind.as_str());
+        }
+        let (mount, path) = (|| "m".to_owned(), || "/p".to_owned());
+        let others = [
+            (FilerError::NotFound { mount: None, path: path() }, 404),
+            (FilerError::NotReady { path: path() }, 503),
+            (FilerError::Changed { mount: mount(), path: path() }, 409),
+            (FilerError::Store { mount: mount(), path: path(), source: StoreError::Closed }, 500),
+            (FilerError::Lost { mount: mount(), path: path() }, 503),
+        ];
+        for (error, status) in others {
+            assert_eq!(Refusal::from(error).status.as_u16(), status);
+        }
+    }
+
+    #[test]
+    fn a_busy_remote_says_when_to_come_back() {
+        for kind in [ErrorKind::Throttled, ErrorKind::Unavailable] {
+            assert!(Refusal::from(remote(kind)).answer(true).headers().contains_key(RETRY_AFTER));
+        }
+        assert!(!Refusal::from(remote(ErrorKind::Denied)).answer(true).headers().contains_key(RETRY_AFTER));
+    }
+}

@@ -1,0 +1,220 @@
+//! Entries: what the filer knows of one name, and when it asked.
+//!
+//! One name may be a file and a directory at once, because a bucket may hold both `a` and `a/b`; the
+//! two halves are kept and aged apart in a [`Node`]. Every half carries the time its question was
+//! *asked*: of two answers the one asked later wins ([`File::merge`]), so a slow old answer never
+//! covers a newer one. A file with a [`Pointer`] stands for a remote object; without one it is
+//! local-only. Pure: nothing here reads a clock.
+
+use serde::{Deserialize, Serialize};
+
+/// Wall-clock milliseconds since 1970; what is persisted must outlive the process, so no `Instant`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+pub struct Millis(pub u64);
+
+/// An entity tag's opaque part, without quotes. Weak tags of a remote are kept as they are, with their `W/`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct ETag(String);
+
+/// Which remote object a file stands for, in which version.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pointer {
+    /// Size in bytes.
+    pub size: u64,
+    /// The version; some servers give none.
+    pub etag: Option<ETag>,
+    /// Last modification, seconds since 1970 (HEAD gives no more, so listings are cut to it: R3).
+    pub modified: i64,
+}
+
+/// What only HEAD and GET tell of an object; a listing does not.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Description {
+    /// `Content-Type`.
+    pub content_type: Option<String>,
+    /// `Content-Encoding`.
+    pub content_encoding: Option<String>,
+    /// `Content-Language`.
+    pub content_language: Option<String>,
+    /// `Content-Disposition`.
+    pub content_disposition: Option<String>,
+    /// `Cache-Control`.
+    pub cache_control: Option<String>,
+}
+
+/// A name as a file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct File {
+    /// The remote object; none for a local-only file.
+    pub pointer: Option<Pointer>,
+    /// None until a HEAD or GET was made for this version.
+    pub description: Option<Description>,
+    /// When the question was asked that this is the answer to.
+    pub asked: Millis,
+}
+
+/// A name as a directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Directory {
+    /// When the question was asked that this is the answer to.
+    pub asked: Millis,
+    /// When this filer first saw it; object stores keep no time for directories.
+    pub first_seen: Millis,
+}
+
+/// Everything known of one name.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Node {
+    /// The name as a file.
+    pub file: Option<File>,
+    /// The name as a directory.
+    pub directory: Option<Directory>,
+}
+
+/// One half of a name, as a listing has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Entry {
+    /// A file.
+    File(File),
+    /// A directory.
+    Directory(Directory),
+}
+
+/// What is known of a directory's listing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Listing {
+    /// When the complete walk began.
+    pub asked: Millis,
+    /// How many keys directly in it no path can name (M2).
+    pub unnameable: u64,
+}
+
+impl Millis {
+    /// This plus `seconds`.
+    #[must_use]
+    pub const fn plus_seconds(self, seconds: u64) -> Self {
+        Self(self.0.saturating_add(seconds.saturating_mul(1000)))
+    }
+
+    /// Whether something asked at this time is good for `seconds` at `now`. A time in the future is not trusted.
+    #[must_use]
+    pub const fn fresh(self, seconds: u64, now: Self) -> bool {
+        self.0 <= now.0 && now.0 < self.plus_seconds(seconds).0
+    }
+}
+
+impl ETag {
+    /// Takes a tag as a header has it.
+    #[must_use]
+    pub fn from_header(value: &str) -> Option<Self> {
+        let value = value.trim();
+        if value.is_empty() {
+            return None;
+        }
+        let opaque = value.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(value);
+        Some(Self(opaque.to_owned()))
+    }
+
+    /// The tag as a header has it.
+    #[must_use]
+    pub fn to_header(&self) -> String {
+        if self.0.starts_with("W/\"") { self.0.clone() } else { format!("\"{}\"", self.0) }
+    }
+
+    /// The MD5 of the content, where the tag is one: 32 hex digits. Multipart tags are not.
+    #[must_use]
+    pub fn md5(&self) -> Option<[u8; 16]> {
+        data_encoding::HEXLOWER_PERMISSIVE.decode(self.0.as_bytes()).ok()?.try_into().ok()
+    }
+}
+
+impl File {
+    /// A file without bytes or pointer: what exists only here.
+    #[must_use]
+    pub fn local(asked: Millis) -> Self {
+        Self { pointer: None, description: None, asked }
+    }
+
+    /// Size in bytes.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        self.pointer.as_ref().map_or(0, |pointer| pointer.size)
+    }
+
+    /// Seconds since 1970.
+    #[must_use]
+    pub fn modified(&self) -> i64 {
+        self.pointer.as_ref().map_or_else(|| i64::try_from(self.asked.0 / 1000).unwrap_or(0), |p| p.modified)
+    }
+
+    /// What is kept when `new` meets `old`: the answer asked later, a local-only file before any
+    /// remote one (D1), and the description of the same version.
+    #[must_use]
+    pub fn merge(old: Option<Self>, mut new: Self) -> Self {
+        let Some(old) = old else { return new };
+        if old.asked > new.asked || (old.pointer.is_none() && new.pointer.is_some()) {
+            return old;
+        }
+        if new.description.is_none() && old.pointer == new.pointer {
+            new.description = old.description;
+        }
+        new
+    }
+}
+
+impl Directory {
+    /// What is kept when `new` meets `old`: the later question, the earlier sight.
+    #[must_use]
+    pub fn merge(old: Option<Self>, new: Self) -> Self {
+        let Some(old) = old else { return new };
+        Self { asked: old.asked.max(new.asked), first_seen: old.first_seen.min(new.first_seen) }
+    }
+}
+
+impl Node {
+    /// Whether nothing is known.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.file.is_none() && self.directory.is_none()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(size: u64, asked: u64) -> File {
+        let pointer = Pointer { size, etag: ETag::from_header("\"x\""), modified: 1 };
+        File { pointer: Some(pointer), description: None, asked: Millis(asked) }
+    }
+
+    #[test]
+    fn the_later_question_wins() {
+        assert_eq!(File::merge(Some(file(1, 20)), file(2, 10)).size(), 1);
+        assert_eq!(File::merge(Some(file(1, 20)), file(2, 30)).size(), 2);
+    }
+
+    #[test]
+    fn a_listing_keeps_the_description_of_the_same_version_only() {
+        let description = Some(Description { content_type: Some("text/plain".into()), ..Description::default() });
+        let old = File { description: description.clone(), ..file(1, 10) };
+        assert_eq!(File::merge(Some(old.clone()), file(1, 20)).description, description);
+        assert_eq!(File::merge(Some(old), file(2, 20)).description, None);
+    }
+
+    #[test]
+    fn a_time_in_the_future_is_not_trusted() {
+        assert!(Millis(1000).fresh(1, Millis(1999)));
+        assert!(!Millis(1000).fresh(1, Millis(2000)));
+        assert!(!Millis(5000).fresh(1, Millis(1000)));
+        assert!(!Millis(1000).fresh(0, Millis(1000)));
+    }
+
+    #[test]
+    fn etags_keep_their_form() {
+        assert_eq!(ETag::from_header("\"abc\"").unwrap().to_header(), "\"abc\"");
+        assert_eq!(ETag::from_header("W/\"abc\"").unwrap().to_header(), "W/\"abc\"");
+        assert!(ETag::from_header("\"0cc175b9c0f1b6a831c399e269772661\"").unwrap().md5().is_some());
+        assert!(ETag::from_header("\"0cc175b9c0f1b6a831c399e269772661-2\"").unwrap().md5().is_none());
+    }
+}

@@ -1,0 +1,139 @@
+//! One question a key, however many ask (L3).
+//!
+//! The first caller starts a task; everyone waits for what it publishes. The task belongs to nobody:
+//! a caller that leaves cancels nothing, not even when it was the first. The key is free again when
+//! the task *ends*, which is after it has persisted its answer, so between answer and persistence
+//! later callers join it instead of asking again. A task that panics frees its key too, and its
+//! waiters learn that there is no answer. The lock is never held across an await.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::watch;
+use tokio_util::task::TaskTracker;
+
+/// Questions under way.
+pub struct Flights<K, V>(Mutex<HashMap<K, watch::Receiver<Option<V>>>>);
+
+/// Gives the answer to everyone who waits.
+pub struct Publisher<V>(watch::Sender<Option<V>>);
+
+impl<K, V> Default for Flights<K, V> {
+    fn default() -> Self {
+        Self(Mutex::new(HashMap::new()))
+    }
+}
+
+impl<K, V> Flights<K, V>
+where
+    K: Clone + Eq + Hash + Send + 'static,
+    V: Clone + Send + Sync + 'static,
+{
+    /// Waits for the answer for `key`; `start` makes the task if none is under way.
+    ///
+    /// `None` when the task ended without an answer.
+    pub async fn join<F>(
+        self: &Arc<Self>,
+        tasks: &TaskTracker,
+        key: K,
+        start: impl FnOnce(Publisher<V>) -> F,
+    ) -> Option<V>
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let mut answer = {
+            let mut open = self.open();
+            match open.get(&key) {
+                Some(answer) => answer.clone(),
+                None => {
+                    let (publisher, answer) = watch::channel(None);
+                    open.insert(key.clone(), answer.clone());
+                    let landed = Landed { flights: Arc::clone(self), key };
+                    let work = start(Publisher(publisher));
+                    tasks.spawn(async move {
+                        let _landed = landed;
+                        work.await;
+                    });
+                    answer
+                }
+            }
+        };
+        let answer = answer.wait_for(Option::is_some).await.ok()?;
+        answer.clone()
+    }
+
+    fn open(&self) -> MutexGuard<'_, HashMap<K, watch::Receiver<Option<V>>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<V> Publisher<V> {
+    /// Publishes the answer; the task may go on.
+    pub fn publish(&self, answer: V) {
+        self.0.send_replace(Some(answer));
+    }
+}
+
+/// Frees the key when the task ends, however it ends.
+struct Landed<K, V>
+where
+    K: Clone + Eq + Hash + Send + 'static,
+    V: Clone + Send + Sync + 'static,
+{
+    flights: Arc<Flights<K, V>>,
+    key: K,
+}
+
+impl<K, V> Drop for Landed<K, V>
+where
+    K: Clone + Eq + Hash + Send + 'static,
+    V: Clone + Send + Sync + 'static,
+{
+    fn drop(&mut self) {
+        self.flights.open().remove(&self.key);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+    use std::time::Duration;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn many_ask_once_and_the_first_may_leave() {
+        let (flights, tasks, asked) = (Arc::new(Flights::default()), TaskTracker::new(), Arc::new(AtomicU32::new(0)));
+        let ask = || {
+            let (flights, tasks, asked) = (Arc::clone(&flights), tasks.clone(), Arc::clone(&asked));
+            tokio::spawn(async move {
+                flights
+                    .join(&tasks, "key", |publisher| async move {
+                        asked.fetch_add(1, Ordering::SeqCst);
+                        tokio::time::sleep(Duration::from_millis(50)).await;
+                        publisher.publish(42);
+                    })
+                    .await
+            })
+        };
+        let first = ask();
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        let others: Vec<_> = (0..64).map(|_| ask()).collect();
+        first.abort();
+        for other in others {
+            assert_eq!(other.await.unwrap(), Some(42));
+        }
+        assert_eq!(asked.load(Ordering::SeqCst), 1);
+        tasks.close();
+        tasks.wait().await;
+        assert!(flights.open().is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_panic_frees_the_key() {
+        let (flights, tasks) = (Arc::new(Flights::<_, u32>::default()), TaskTracker::new());
+        assert_eq!(flights.join(&tasks, 1, |_| async { panic!("on purpose") }).await, None);
+        assert_eq!(flights.join(&tasks, 1, |publisher| async move { publisher.publish(7) }).await, Some(7));
+    }
+}

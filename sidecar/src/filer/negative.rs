@@ -1,0 +1,43 @@
+//! Remembered absences (L6).
+//!
+//! In memory and bounded: an absence is cheap to learn again and must not outlive a restart. Only a
+//! remote's own "nothing there" is remembered, for the mount's `negativeTTLSeconds`; finding a name
+//! forgets its absence and that of every directory above it.
+
+use quick_cache::sync::Cache;
+
+use crate::entry::Millis;
+use crate::path::RelPath;
+use crate::store::MountId;
+
+/// At most so many absences are remembered; the least used go first.
+const CAPACITY: usize = 65_536;
+
+/// Remembered absences.
+pub struct Negatives(Cache<(MountId, RelPath), Millis>);
+
+impl Default for Negatives {
+    fn default() -> Self {
+        Self(Cache::new(CAPACITY))
+    }
+}
+
+impl Negatives {
+    /// Whether the name is known to be absent at `now`.
+    #[must_use]
+    pub fn absent(&self, mount: MountId, path: &RelPath, now: Millis) -> bool {
+        self.0.get(&(mount, path.clone())).is_some_and(|until| now < until)
+    }
+
+    /// Remembers that the name is absent until `until`.
+    pub fn remember(&self, mount: MountId, path: &RelPath, until: Millis) {
+        self.0.insert((mount, path.clone()), until);
+    }
+
+    /// Forgets the absence of a name that exists, and of every directory above it.
+    pub fn forget(&self, mount: MountId, path: &RelPath) {
+        for path in std::iter::once(path.clone()).chain(path.ancestors()) {
+            self.0.remove(&(mount, path));
+        }
+    }
+}

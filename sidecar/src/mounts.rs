@@ -1,0 +1,220 @@
+//! The mount table: which mount a path belongs to (M1), swapped whole (M3).
+//!
+//! Owns the table in force. A reader takes one `Arc` of it and keeps that for the whole operation, so
+//! a swap never changes an operation in flight. Longest prefix wins, by component: the path and its
+//! ancestors are looked up one by one. Directories above mounts exist because mounts do; they ask no
+//! remote. Building a table never touches a remote either; it only asks the store for generations.
+
+pub mod source;
+pub mod watch;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use arc_swap::ArcSwap;
+use remotemount_crds::{RemoteMount, RemoteMountSpec};
+
+use crate::entry::Millis;
+use crate::metrics::{Metrics, MountMetrics};
+use crate::path::{FilerPath, Prefix, RelPath};
+use crate::remote::Remote;
+use crate::remote::connect::{self, Connector};
+use crate::remote::observe::HealthRecord;
+use crate::store::{Identity, MountId, Store, StoreError};
+
+/// How long what is known stays good, in seconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Freshness {
+    /// Entries (L7).
+    pub entry: u64,
+    /// Absences (L6).
+    pub negative: u64,
+    /// Complete listings (D1).
+    pub listing: u64,
+    /// Entries and listings past their time, while the remote cannot be asked (L7).
+    pub stale_if_error: u64,
+}
+
+/// One mount in force.
+pub struct Mount {
+    /// Its name in logs, metrics and `/status`.
+    pub name: String,
+    /// The generation its entries are kept under.
+    pub id: MountId,
+    /// Where it is.
+    pub path: FilerPath,
+    /// The part of the bucket it covers.
+    pub prefix: Prefix,
+    /// The remote as a URI without secrets.
+    pub uri: String,
+    /// The bucket.
+    pub remote: Arc<dyn Remote>,
+    /// What is known of the remote's health.
+    pub health: Arc<HealthRecord>,
+    /// How long what is known stays good.
+    pub freshness: Freshness,
+    /// How long one question may take, in seconds.
+    pub timeout_seconds: u64,
+    /// What it counts.
+    pub metrics: MountMetrics,
+    /// `metadata.generation` of its manifest, where there is one.
+    pub manifest_generation: Option<i64>,
+    spec: RemoteMountSpec,
+    /// Set once the remote lists keys out of order: then a listing is served only when complete.
+    unordered: AtomicBool,
+    failed_at: AtomicU64,
+}
+
+/// All mounts in force.
+#[derive(Default)]
+pub struct MountTable {
+    mounts: BTreeMap<String, Arc<Mount>>,
+    /// Rises with every swap.
+    pub number: u64,
+}
+
+/// The table in force, for readers and for the one that swaps it.
+#[derive(Default)]
+pub struct Mounts {
+    table: ArcSwap<MountTable>,
+}
+
+impl Mounts {
+    /// The table as it is now; kept by the caller for the whole operation (M3).
+    #[must_use]
+    pub fn load(&self) -> Arc<MountTable> {
+        self.table.load_full()
+    }
+
+    /// Builds the table of `manifests` and swaps it in. A mount whose spec is the same stays as it is.
+    ///
+    /// # Errors
+    /// When the store cannot keep the generations; the old table stays in force.
+    pub async fn swap(
+        &self,
+        manifests: &[RemoteMount],
+        store: &dyn Store,
+        connector: &Connector,
+        metrics: &Metrics,
+    ) -> Result<Arc<MountTable>, StoreError> {
+        let old = self.load();
+        let paths: Vec<FilerPath> = manifests.iter().filter_map(|m| FilerPath::parse(&m.spec.path).ok()).collect();
+        let identities: Vec<Identity> = manifests
+            .iter()
+            .zip(&paths)
+            .map(|(manifest, path)| Identity { path: path.to_string(), remote: connect::uri(&manifest.spec) })
+            .collect();
+        let ids = store.adopt(&identities)?;
+        let mut mounts = BTreeMap::new();
+        for ((manifest, path), (identity, id)) in manifests.iter().zip(paths).zip(identities.into_iter().zip(ids)) {
+            let name = manifest.metadata.name.clone().unwrap_or_default();
+            let kept = old.mounts.get(path.as_str()).filter(|mount| {
+                mount.id == id
+                    && mount.spec == manifest.spec
+                    && mount.name == name
+                    && mount.manifest_generation == manifest.metadata.generation
+            });
+            let mount = match kept {
+                Some(mount) => Arc::clone(mount),
+                None => Arc::new(build(manifest, name, path.clone(), identity.remote, id, connector, metrics).await),
+            };
+            mounts.insert(path.to_string(), mount);
+        }
+        let table = Arc::new(MountTable { mounts, number: old.number + 1 });
+        metrics.table.set(i64::try_from(table.number).unwrap_or(i64::MAX));
+        self.table.store(Arc::clone(&table));
+        Ok(table)
+    }
+}
+
+async fn build(
+    manifest: &RemoteMount,
+    name: String,
+    path: FilerPath,
+    uri: String,
+    id: MountId,
+    connector: &Connector,
+    metrics: &Metrics,
+) -> Mount {
+    let spec = manifest.spec.clone();
+    let connected = connector.connect(&name, &spec).await;
+    let seconds = |value: i64| u64::try_from(value).unwrap_or(0);
+    Mount {
+        id,
+        path,
+        prefix: connect::prefix(&spec),
+        uri,
+        remote: connected.remote,
+        health: connected.health,
+        freshness: Freshness {
+            entry: seconds(spec.metadata.ttl_seconds),
+            negative: seconds(spec.metadata.negative_ttl_seconds),
+            listing: seconds(spec.metadata.listing_ttl_seconds),
+            stale_if_error: seconds(spec.metadata.stale_if_error_seconds),
+        },
+        timeout_seconds: seconds(spec.remote.timeout_seconds),
+        metrics: metrics.mount(&name),
+        manifest_generation: manifest.metadata.generation,
+        name,
+        spec,
+        unordered: AtomicBool::new(false),
+        failed_at: AtomicU64::new(0),
+    }
+}
+
+impl MountTable {
+    /// The mount that `path` belongs to, and the path below it.
+    #[must_use]
+    pub fn resolve(&self, path: &FilerPath) -> Option<(&Arc<Mount>, RelPath)> {
+        path.self_and_ancestors().find_map(|above| Some((self.mounts.get(above)?, path.below(above)?)))
+    }
+
+    /// Names directly below `path` that lead to mounts: each is a directory, whatever a remote has there.
+    #[must_use]
+    pub fn children(&self, path: &FilerPath) -> BTreeSet<String> {
+        let below = |mount: &Mount| {
+            let rel = mount.path.below(path.as_str())?;
+            rel.as_str().split('/').next().filter(|name| !name.is_empty()).map(str::to_owned)
+        };
+        self.mounts.values().filter_map(|mount| below(mount)).collect()
+    }
+
+    /// Whether `path` is above a mount.
+    #[must_use]
+    pub fn leads_to_mount(&self, path: &FilerPath) -> bool {
+        path.is_root() || self.mounts.values().any(|mount| mount.path.below(path.as_str()).is_some())
+    }
+
+    /// Every mount, by path.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Mount>> {
+        self.mounts.values()
+    }
+}
+
+/// After a failure, how long old entries are served without asking first, in milliseconds.
+const PAUSE_AFTER_FAILURE: u64 = 5_000;
+
+impl Mount {
+    /// Whether the remote could not be asked a moment ago: an old entry is then served at once (L7).
+    #[must_use]
+    pub fn failed_lately(&self, now: Millis) -> bool {
+        now.0.saturating_sub(self.failed_at.load(Ordering::Relaxed)) < PAUSE_AFTER_FAILURE
+    }
+
+    /// Remembers that the remote could not be asked at `now`, or could again.
+    pub fn set_failed(&self, now: Option<Millis>) {
+        self.failed_at.store(now.map_or(0, |now| now.0), Ordering::Relaxed);
+    }
+
+    /// Whether the remote was seen listing keys out of order.
+    #[must_use]
+    pub fn unordered(&self) -> bool {
+        self.unordered.load(Ordering::Relaxed)
+    }
+
+    /// Remembers that the remote lists keys out of order.
+    pub fn set_unordered(&self) {
+        self.unordered.store(true, Ordering::Relaxed);
+    }
+}

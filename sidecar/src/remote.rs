@@ -1,0 +1,266 @@
+//! The remote: object stores behind one narrow trait with byte-exact keys.
+//!
+//! A key goes to the server and comes back from a listing as the bytes it is; nothing here trims,
+//! collapses or resolves it. Errors are typed ([`ErrorKind`]) because the doors must tell "not there"
+//! from "could not ask" (L6): only `stat` answers `None`, and only for a key that the server says is
+//! missing. The adapter is [`s3`]; [`observe`], [`limit`] and [`retry`] wrap it, one idea each, and
+//! [`connect`] puts them together. It decides nothing about entries, mounts or caching.
+
+pub mod connect;
+pub mod credentials;
+pub mod limit;
+pub mod observe;
+pub mod retry;
+pub mod s3;
+mod s3_error;
+pub mod unsupported;
+
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::stream::BoxStream;
+use serde::Serialize;
+
+use crate::entry::{Description, ETag, Pointer};
+
+/// What a HEAD tells.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stat {
+    /// The version.
+    pub pointer: Pointer,
+    /// What goes with it.
+    pub description: Description,
+}
+
+/// Which keys to list.
+#[derive(Clone, Debug, Default)]
+pub struct ListRequest {
+    /// Keys begin with this.
+    pub prefix: String,
+    /// Keys with a further `/` are gathered into one common prefix.
+    pub directories: bool,
+    /// The token of the page before; `None` for the first page.
+    pub token: Option<String>,
+    /// On the first page, only keys after this one.
+    pub after: Option<String>,
+    /// How many keys and common prefixes a page has at most.
+    pub limit: u16,
+}
+
+/// One page of a listing.
+#[derive(Clone, Debug, Default)]
+pub struct ListPage {
+    /// Objects, by key.
+    pub objects: Vec<(String, Pointer)>,
+    /// Common prefixes, each ending in `/`.
+    pub prefixes: Vec<String>,
+    /// The token of the next page; `None` after the last.
+    pub next: Option<String>,
+}
+
+/// An opened read.
+pub struct Body {
+    /// What the server says of the object it reads from.
+    pub stat: Stat,
+    /// Exactly the bytes that were asked for, or an error.
+    pub bytes: BoxStream<'static, Result<Bytes, RemoteError>>,
+}
+
+/// What a remote can do; shown in `/status`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Capabilities {
+    /// `read` refuses another version by itself (`If-Match`); else the answer's ETag is compared.
+    pub conditional_read: bool,
+    /// Listings can be resumed after a key.
+    pub start_after: bool,
+}
+
+/// What kind of failure it was; decides what a door answers and whether a retry can help.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum ErrorKind {
+    /// The credentials do not allow it.
+    Denied,
+    /// Too many requests.
+    Throttled,
+    /// No connection, or the server answered with a failure of its own.
+    Unavailable,
+    /// No answer in time.
+    TimedOut,
+    /// The answer broke off.
+    BrokeOff,
+    /// The object is another version by now, or gone.
+    Changed,
+    /// There is no such bucket.
+    BucketNotFound,
+    /// The server refuses the request as such.
+    Rejected,
+    /// There are no credentials to sign with.
+    CredentialsMissing,
+    /// This version has no adapter for the provider.
+    NotSupported,
+}
+
+/// Why a remote could not answer.
+#[derive(Clone, Debug)]
+pub struct RemoteError {
+    /// What kind of failure.
+    pub kind: ErrorKind,
+    /// What was asked: `stat`, `list` or `read`.
+    pub operation: Operation,
+    /// The key or the prefix.
+    pub key: Arc<str>,
+    /// What the server or the connection said; no secrets.
+    pub message: Arc<str>,
+}
+
+/// What can be asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Operation {
+    /// HEAD of one key.
+    Stat,
+    /// One page of keys.
+    List,
+    /// Bytes of one key.
+    Read,
+}
+
+/// An object store, seen through the three questions that the filer asks.
+#[async_trait]
+pub trait Remote: Send + Sync + 'static {
+    /// What is at `key`; `None` when nothing is.
+    ///
+    /// # Errors
+    /// Whatever kept the question from being answered; never "not found".
+    async fn stat(&self, key: &str) -> Result<Option<Stat>, RemoteError>;
+
+    /// One page of keys.
+    ///
+    /// # Errors
+    /// As [`Self::stat`].
+    async fn list(&self, request: &ListRequest) -> Result<ListPage, RemoteError>;
+
+    /// The bytes of `range` (all when `None`) of `key` in the version `version`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Changed`] when the object is another version or gone, before or within the stream.
+    async fn read(&self, key: &str, range: Option<Range<u64>>, version: &Pointer) -> Result<Body, RemoteError>;
+
+    /// What it can do.
+    fn capabilities(&self) -> Capabilities;
+}
+
+#[async_trait]
+impl<R: Remote + ?Sized> Remote for Arc<R> {
+    async fn stat(&self, key: &str) -> Result<Option<Stat>, RemoteError> {
+        (**self).stat(key).await
+    }
+
+    async fn list(&self, request: &ListRequest) -> Result<ListPage, RemoteError> {
+        (**self).list(request).await
+    }
+
+    async fn read(&self, key: &str, range: Option<Range<u64>>, version: &Pointer) -> Result<Body, RemoteError> {
+        (**self).read(key, range, version).await
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        (**self).capabilities()
+    }
+}
+
+impl ErrorKind {
+    /// Every kind.
+    pub const ALL: [Self; 10] = [
+        Self::Denied,
+        Self::Throttled,
+        Self::Unavailable,
+        Self::TimedOut,
+        Self::BrokeOff,
+        Self::Changed,
+        Self::BucketNotFound,
+        Self::Rejected,
+        Self::CredentialsMissing,
+        Self::NotSupported,
+    ];
+
+    /// Whether asking again may help.
+    #[must_use]
+    pub const fn is_transient(self) -> bool {
+        matches!(self, Self::Throttled | Self::Unavailable | Self::TimedOut | Self::BrokeOff)
+    }
+
+    /// The name in metrics, `/status` and error bodies.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Denied => "Denied",
+            Self::Throttled => "Throttled",
+            Self::Unavailable => "Unavailable",
+            Self::TimedOut => "TimedOut",
+            Self::BrokeOff => "BrokeOff",
+            Self::Changed => "Changed",
+            Self::BucketNotFound => "BucketNotFound",
+            Self::Rejected => "Rejected",
+            Self::CredentialsMissing => "CredentialsMissing",
+            Self::NotSupported => "NotSupported",
+        }
+    }
+}
+
+impl Operation {
+    /// The name in metrics and messages.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Stat => "stat",
+            Self::List => "list",
+            Self::Read => "read",
+        }
+    }
+}
+
+impl RemoteError {
+    /// An error of `kind` for `operation` on `key`.
+    #[must_use]
+    pub fn new(kind: ErrorKind, operation: Operation, key: &str, message: impl Into<Arc<str>>) -> Self {
+        Self { kind, operation, key: key.into(), message: message.into() }
+    }
+}
+
+impl fmt::Display for RemoteError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = match self.kind {
+            ErrorKind::Denied => "the remote denies",
+            ErrorKind::Throttled => "the remote throttles",
+            ErrorKind::Unavailable => "the remote is unavailable for",
+            ErrorKind::TimedOut => "the remote took too long to",
+            ErrorKind::BrokeOff => "the remote broke off the",
+            ErrorKind::Changed => "the object changed during",
+            ErrorKind::BucketNotFound => "the bucket does not exist for",
+            ErrorKind::Rejected => "the remote rejects",
+            ErrorKind::CredentialsMissing => "there are no credentials to",
+            ErrorKind::NotSupported => "this version cannot",
+        };
+        write!(f, "{kind} {} of {:?}: {}", self.operation.as_str(), self.key, self.message)
+    }
+}
+
+impl std::error::Error for RemoteError {}
+
+/// Whether `found` is the version that was asked for: by ETag where both have one, else by size and time.
+#[must_use]
+pub fn same_version(asked: &Pointer, found: &Pointer) -> bool {
+    match (&asked.etag, &found.etag) {
+        (Some(asked), Some(found)) => asked == found,
+        _ => asked.size == found.size && asked.modified == found.modified,
+    }
+}
+
+/// Reads an ETag header.
+pub(crate) fn etag(header: Option<&str>) -> Option<ETag> {
+    header.and_then(ETag::from_header)
+}

@@ -1,0 +1,134 @@
+//! `run`: puts the rooms together, and takes them apart in order.
+//!
+//! Up: store, writer, mount table, then the doors; ready when the first table is in force. Down, on
+//! SIGTERM or SIGINT: readiness goes, the door lets requests under way end, flights land and are
+//! persisted, the writer commits what is left. No decision about entries or requests is made here.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use prometheus_client::registry::Registry;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use crate::admin::Admin;
+use crate::args::RunArgs;
+use crate::doors::http::HttpDoor;
+use crate::filer::Filer;
+use crate::metrics::Metrics;
+use crate::mounts::watch::Watch;
+use crate::mounts::{Mounts, source};
+use crate::remote::connect::Connector;
+use crate::remote::credentials::Secrets;
+use crate::store::redb::RedbStore;
+use crate::store::{Store, Writer};
+
+/// Threads that serve requests; a sidecar shares its node with the workload.
+const THREADS: usize = 4;
+/// How long flights may take to land at the end.
+const LANDING: Duration = Duration::from_secs(5);
+
+/// Serves until told to stop.
+///
+/// # Errors
+/// When it cannot start: the store, an address or the directory of manifests is not to be had.
+pub fn run(args: RunArgs) -> anyhow::Result<()> {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(THREADS);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(threads)
+        .enable_all()
+        .build()
+        .context("the system gives no threads")?;
+    let outcome = runtime.block_on(serve(args));
+    // Connections that were cut may still hold on; the process does not wait for them.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    outcome
+}
+
+async fn serve(args: RunArgs) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate()).context("SIGTERM cannot be caught")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT cannot be caught")?;
+    if !args.mounts.is_dir() {
+        bail!("--mounts {}: no such directory; name the one that holds the RemoteMounts", args.mounts.display());
+    }
+    let mut registry = Registry::default();
+    let metrics = Metrics::register(&mut registry);
+    let store = open_store(&args.state, &metrics)?;
+    let (writer, writing) = Writer::start(Arc::clone(&store)).context("the system gives no thread for the store")?;
+
+    let (mounts, problems) = (Arc::new(Mounts::default()), Arc::new(Mutex::default()));
+    let (stop, draining) = (CancellationToken::new(), Arc::new(AtomicBool::new(false)));
+    let admin_listener = listen("--admin", args.admin).await?;
+    let http_listener = listen("--http", args.http).await?;
+    let admin = Admin {
+        registry,
+        mounts: Arc::clone(&mounts),
+        store: Arc::clone(&store),
+        problems: Arc::clone(&problems),
+        draining: Arc::clone(&draining),
+    };
+    let admin_stop = CancellationToken::new();
+    let admin = tokio::spawn(admin.serve(admin_listener, admin_stop.clone()));
+
+    let secrets = Arc::new(Secrets::new(args.credentials.clone()));
+    let watch = Watch {
+        directory: args.mounts.clone(),
+        mounts: Arc::clone(&mounts),
+        store: Arc::clone(&store),
+        writer: writer.clone(),
+        connector: Connector::new(Arc::clone(&secrets), metrics.clone()),
+        secrets,
+        metrics: metrics.clone(),
+        problems,
+        stop: stop.clone(),
+    };
+    let seen = source::fingerprint(&args.mounts);
+    watch.reload().await;
+    let watch = tokio::spawn(watch.run(seen));
+
+    let filer = Filer::new(mounts, store, writer, metrics.clone());
+    let drain = Duration::from_secs(args.drain_seconds);
+    let door = HttpDoor::new(filer.clone(), metrics);
+    let door = tokio::spawn(door.serve(http_listener, stop.clone(), drain));
+    tracing::info!(http = %args.http, admin = %args.admin, "serving");
+
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    tracing::info!(seconds = args.drain_seconds, "stopping: requests under way may end");
+    draining.store(true, Ordering::Relaxed);
+    stop.cancel();
+    // A task that panicked has said so already; the rest is taken down all the same.
+    let _ = door.await;
+    let _ = watch.await;
+    if tokio::time::timeout(LANDING, filer.land()).await.is_err() {
+        tracing::warn!("lookups under way were given up");
+    }
+    drop(filer);
+    admin_stop.cancel();
+    let _ = admin.await;
+    let committed = tokio::task::spawn_blocking(move || writing.join());
+    if tokio::time::timeout(LANDING, committed).await.is_err() {
+        tracing::warn!("the store's last commit was not waited for");
+    }
+    tracing::info!("stopped");
+    Ok(())
+}
+
+fn open_store(state: &Path, metrics: &Metrics) -> anyhow::Result<Arc<dyn Store>> {
+    let opened = RedbStore::open(state).with_context(|| format!("--state {}", state.display()))?;
+    if let Some(aside) = opened.set_aside {
+        metrics.store_rebuilt.inc();
+        tracing::warn!(event = "store-rebuilt", file = %aside.display(), "the store was damaged and is set aside; metadata is asked for again");
+    }
+    Ok(Arc::new(opened.store))
+}
+
+async fn listen(flag: &str, address: std::net::SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| format!("{flag} {address}: cannot listen there"))
+}
