@@ -8,6 +8,9 @@
 //! Unknown fields are refused by serde (`deny_unknown_fields`), as the API server does with
 //! `kubectl apply --validate=strict`.
 
+// kube's `printcolumn` attribute repeats its keys by design.
+#![allow(clippy::duplicated_attributes)]
+
 use k8s_openapi::api::core::v1::ResourceRequirements;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::{CustomResource, KubeSchema};

@@ -5,13 +5,14 @@
 //! there before the last is asked for. The order is the remote's own: a file by `name`, a directory
 //! by `name/`. Names that lead to nested mounts are always there.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::clock;
 use crate::entry::{Directory, Entry, Millis};
 use crate::filer::walk::{End, Progress, Walk};
 use crate::filer::{Filer, FilerError};
-use crate::mounts::{Mount, MountTable};
+use crate::mounts::Mount;
 use crate::path::{FilerPath, RelPath};
 use crate::remote::RemoteError;
 use crate::store::{Child, Cursor};
@@ -32,6 +33,8 @@ pub struct Selection<'s> {
 /// A part of a directory.
 #[derive(Clone, Debug, Default)]
 pub struct Listed {
+    /// The mount that the directory belongs to; `None` above every mount.
+    pub mount: Option<String>,
     /// The children, in order.
     pub children: Vec<Child>,
     /// Whether there are more.
@@ -73,9 +76,10 @@ impl Filer {
         };
         let mut listed = match outcome {
             Ok(listed) => listed,
-            Err(ended) => self.after_failure(&table, mount, &rel, path, selection, &names, ended)?,
+            Err(ended) => self.after_failure(mount, &rel, selection, &names, ended)?,
         };
         overlay(&names, selection, &mut listed);
+        listed.mount = Some(mount.name.clone());
         Ok(listed)
     }
 
@@ -84,7 +88,7 @@ impl Filer {
         mount: &Arc<Mount>,
         rel: &RelPath,
         selection: &Selection<'_>,
-        nested: &std::collections::BTreeSet<String>,
+        nested: &BTreeSet<String>,
     ) -> Result<Listed, Ended> {
         let listing = self.from_store(mount, rel, self.0.store.listing(mount.id, rel));
         if let Some(listing) = listing.filter(|listing| listing.asked.fresh(mount.freshness.listing, clock::now())) {
@@ -114,7 +118,7 @@ impl Filer {
         mount: &Mount,
         rel: &RelPath,
         selection: &Selection<'_>,
-        nested: &std::collections::BTreeSet<String>,
+        nested: &BTreeSet<String>,
         source: &Source,
     ) -> Result<Listed, Ended> {
         let mut listed = Listed::default();
@@ -162,15 +166,12 @@ impl Filer {
     }
 
     /// A remote that cannot be asked: the last complete listing, marked stale, while it is good for that.
-    #[allow(clippy::too_many_arguments)]
     fn after_failure(
         &self,
-        _table: &MountTable,
         mount: &Arc<Mount>,
         rel: &RelPath,
-        path: &FilerPath,
         selection: &Selection<'_>,
-        nested: &std::collections::BTreeSet<String>,
+        nested: &BTreeSet<String>,
         ended: Ended,
     ) -> Result<Listed, FilerError> {
         let error = match ended {
@@ -194,7 +195,7 @@ impl Filer {
         };
         mount.set_failed(Some(now));
         mount.metrics.stale.inc();
-        tracing::warn!(mount = mount.name, %path, %error, "old listing served: the remote cannot be asked");
+        tracing::warn!(mount = mount.name, path = %mount.path.join(rel), %error, "old listing served: the remote cannot be asked");
         let mut listed = Listed { stale: true, unnameable: listing.unnameable, ..Listed::default() };
         let mut cursor = selection.after.clone();
         loop {
@@ -270,7 +271,7 @@ fn resume(mount: &Mount, selection: &Selection<'_>) -> String {
 }
 
 /// Puts the names of nested mounts where they belong.
-fn overlay(names: &std::collections::BTreeSet<String>, selection: &Selection<'_>, listed: &mut Listed) {
+fn overlay(names: &BTreeSet<String>, selection: &Selection<'_>, listed: &mut Listed) {
     let directory = Entry::Directory(Directory { asked: Millis(0), first_seen: Millis(0) });
     let end = listed.children.last().map(Child::cursor).filter(|_| listed.more);
     for name in names.iter().filter(|name| (selection.keep)(name)) {

@@ -61,7 +61,9 @@ pub async fn answer(filer: &Filer, asked: &Asked) -> Result<Answer, Refusal> {
 fn as_json(asked: &Asked, listed: &Listed) -> Answer {
     let last = listed.children.last().map(Child::cursor).unwrap_or_default();
     let entries = listed.children.iter();
-    let entries = entries.map(|child| metadata::entry(asked.path.child(&child.name), &child.entry, None)).collect();
+    let entries = entries
+        .map(|child| metadata::entry(asked.path.child(&child.name), &child.entry, listed.mount.as_deref()))
+        .collect();
     let body = ListingJson {
         version: concat!("RemoteMount ", env!("CARGO_PKG_VERSION")),
         path: asked.path.as_str(),

@@ -1,0 +1,40 @@
+# What a developer types. Each target sets up what it needs; external tools live by name and version
+# under $REMOTEMOUNT_TOOLS (default ~/.cache/remotemount/tools), shared by every clone.
+
+CARGO ?= cargo
+export REMOTEMOUNT_TOOLS ?= $(HOME)/.cache/remotemount/tools
+DENY_VERSION := 0.19.9
+
+.PHONY: help demo test lint bench tools crds clean
+
+help: ## What can be made
+	@grep -E '^[a-z]+:.*## ' Makefile | sed 's/:.*## /\t/' | expand -t 10
+
+tools: ## Installs the S3 servers that tests, demo and bench run against
+	@bash tests/tools/install.sh >/dev/null
+
+demo: tools ## Walks through a bucket of 5,000 objects (KEEP=1 leaves it running)
+	$(CARGO) build --locked -p remotemount-sidecar -p remotemount-tests --bins
+	@target/debug/demo
+
+test: tools ## Formatting, every test
+	$(CARGO) fmt --all --check
+	$(CARGO) build --locked --workspace --bins
+	$(CARGO) test --locked --workspace
+
+lint: ## Clippy without warnings; licences and bans where cargo-deny can be built
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	@test -x $(REMOTEMOUNT_TOOLS)/cargo-deny-$(DENY_VERSION)/bin/cargo-deny || \
+	  $(CARGO) install --locked --quiet --root $(REMOTEMOUNT_TOOLS)/cargo-deny-$(DENY_VERSION) cargo-deny@$(DENY_VERSION)
+	$(REMOTEMOUNT_TOOLS)/cargo-deny-$(DENY_VERSION)/bin/cargo-deny --offline check bans licenses sources
+
+bench: tools ## Ratios against SeaweedFS's filer and nginx, written to bench/
+	$(CARGO) build --locked --release -p remotemount-sidecar -p remotemount-tests --bins
+	@target/release/bench
+
+crds: ## Writes crds/remotemounts.yaml from the types
+	$(CARGO) run --locked -q -p remotemount-crds --features crdgen --bin crdgen > crds/remotemounts.yaml
+
+clean: ## Removes what was built; tools stay
+	$(CARGO) clean
