@@ -174,7 +174,7 @@ impl Filer {
     }
 
     /// What the store says, or nothing when it fails: the remote can still answer.
-    fn from_store<T: Default>(&self, mount: &Mount, rel: &RelPath, read: Result<T, StoreError>) -> T {
+    fn stored<T: Default>(&self, mount: &Mount, rel: &RelPath, read: Result<T, StoreError>) -> T {
         read.unwrap_or_else(|error| {
             self.0.metrics.store_failures.inc();
             tracing::warn!(mount = mount.name, path = %mount.path.join(rel), %error, "store not read; the remote is asked");

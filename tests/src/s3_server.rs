@@ -245,7 +245,7 @@ fn weed_arguments(command: &mut Command, dir: &Path, data: &Path, ports: Ports) 
             // A restarted master waits this long (10 s by default) before it elects itself.
             "-master.electionTimeout=1s",
             "-master.volumeSizeLimitMB=128",
-            "-volume.max=200",
+            "-volume.max=4000",
         ])
         .arg(format!("-s3.port={}", ports.s3))
         .arg(format!("-s3.port.grpc={}", ports.s3_grpc))

@@ -90,7 +90,7 @@ impl Filer {
         selection: &Selection<'_>,
         nested: &BTreeSet<String>,
     ) -> Result<Listed, Ended> {
-        let listing = self.from_store(mount, rel, self.0.store.listing(mount.id, rel));
+        let listing = self.stored(mount, rel, self.0.store.listing(mount.id, rel));
         if let Some(listing) = listing.filter(|listing| listing.asked.fresh(mount.freshness.listing, clock::now())) {
             mount.metrics.listing_hit.inc();
             let listed = self.collect(mount, rel, selection, nested, &Source::Store).await?;
@@ -108,7 +108,7 @@ impl Filer {
         };
         let listed = self.collect(mount, rel, selection, nested, &Source::Walk(walk)).await?;
         mount.set_failed(None);
-        let listing = self.from_store(mount, rel, self.0.store.listing(mount.id, rel));
+        let listing = self.stored(mount, rel, self.0.store.listing(mount.id, rel));
         Ok(Listed { unnameable: listing.map_or(0, |listing| listing.unnameable), ..listed })
     }
 
@@ -175,13 +175,7 @@ impl Filer {
         ended: Ended,
     ) -> Result<Listed, FilerError> {
         let error = match ended {
-            Ended::NotFound => {
-                if mount.freshness.negative > 0 {
-                    let until = clock::now().plus_seconds(mount.freshness.negative);
-                    self.0.negatives.remember(mount.id, rel, until);
-                }
-                return Err(FilerError::not_found(mount, rel));
-            }
+            Ended::NotFound => return Err(FilerError::not_found(mount, rel)),
             Ended::Store(error) => return Err(FilerError::store(mount, rel, error)),
             Ended::OutOfOrder | Ended::Lost => return Err(FilerError::lost(mount, rel)),
             Ended::Remote(error) => error,
@@ -189,7 +183,7 @@ impl Filer {
         mount.metrics.listing_error.inc();
         let now = clock::now();
         let good = mount.freshness.listing.saturating_add(mount.freshness.stale_if_error);
-        let listing = self.from_store(mount, rel, self.0.store.listing(mount.id, rel));
+        let listing = self.stored(mount, rel, self.0.store.listing(mount.id, rel));
         let Some(listing) = listing.filter(|l| error.kind.is_transient() && l.asked.fresh(good, now)) else {
             return Err(FilerError::remote(mount, rel, error));
         };
@@ -229,8 +223,8 @@ impl Filer {
         let nested = table.children(path).contains(name);
         let only_directory = table.resolve(path).is_some_and(|(mount, rel)| {
             let child = rel.child(name);
-            let file = self.from_store(mount, &child, self.0.store.file(mount.id, &child));
-            let directory = self.from_store(mount, &child, self.0.store.directory(mount.id, &child));
+            let file = self.stored(mount, &child, self.0.store.file(mount.id, &child));
+            let directory = self.stored(mount, &child, self.0.store.directory(mount.id, &child));
             file.is_none() && directory.is_some()
         });
         if nested || only_directory { Cursor::after_directory(name) } else { Cursor::after_file(name) }

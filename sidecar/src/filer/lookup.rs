@@ -85,11 +85,11 @@ impl Filer {
 
     /// Reads only the half that matters, where that is enough.
     fn known(&self, mount: &Mount, rel: &RelPath, want: Want) -> Node {
-        let file = self.from_store(mount, rel, self.0.store.file(mount.id, rel));
+        let file = self.stored(mount, rel, self.0.store.file(mount.id, rel));
         if file.is_some() && want != Want::Directory {
             return Node { file, directory: None };
         }
-        let directory = self.from_store(mount, rel, self.0.store.directory(mount.id, rel));
+        let directory = self.stored(mount, rel, self.0.store.directory(mount.id, rel));
         Node { file, directory }
     }
 
@@ -143,8 +143,9 @@ impl Filer {
         if seen.file.is_some() || seen.directory == Some(true) {
             self.0.negatives.forget(mount.id, rel);
             changes.extend(rel.ancestors().map(|above| put_directory(mount.id, above, asked)));
-        } else if mount.freshness.negative > 0 {
-            self.0.negatives.remember(mount.id, rel, clock::now().plus_seconds(mount.freshness.negative));
+        } else {
+            let until = clock::now().plus_seconds(mount.freshness.negative);
+            self.0.negatives.remember(mount.id, rel, asked, until);
         }
         changes
     }

@@ -1,8 +1,9 @@
 //! Remembered absences (L6).
 //!
 //! In memory and bounded: an absence is cheap to learn again and must not outlive a restart. Only a
-//! remote's own "nothing there" is remembered, for the mount's `negativeTTLSeconds`; finding a name
-//! forgets its absence and that of every directory above it.
+//! remote's own "nothing there" is remembered: for the mount's `negativeTTLSeconds` it answers lookups,
+//! and for as long as there is room it keeps an older answer, still on its way, from bringing the name
+//! back (L8). Finding a name forgets its absence and that of every directory above it.
 
 use quick_cache::sync::Cache;
 
@@ -13,8 +14,14 @@ use crate::store::MountId;
 /// At most so many absences are remembered; the least used go first.
 const CAPACITY: usize = 65_536;
 
+#[derive(Clone, Copy)]
+struct Absence {
+    asked: Millis,
+    until: Millis,
+}
+
 /// Remembered absences.
-pub struct Negatives(Cache<(MountId, RelPath), Millis>);
+pub struct Negatives(Cache<(MountId, RelPath), Absence>);
 
 impl Default for Negatives {
     fn default() -> Self {
@@ -26,12 +33,18 @@ impl Negatives {
     /// Whether the name is known to be absent at `now`.
     #[must_use]
     pub fn absent(&self, mount: MountId, path: &RelPath, now: Millis) -> bool {
-        self.0.get(&(mount, path.clone())).is_some_and(|until| now < until)
+        self.0.get(&(mount, path.clone())).is_some_and(|absence| now < absence.until)
     }
 
-    /// Remembers that the name is absent until `until`.
-    pub fn remember(&self, mount: MountId, path: &RelPath, until: Millis) {
-        self.0.insert((mount, path.clone()), until);
+    /// Whether the name was found absent by a question asked after `asked`.
+    #[must_use]
+    pub fn absent_since(&self, mount: MountId, path: &RelPath, asked: Millis) -> bool {
+        self.0.get(&(mount, path.clone())).is_some_and(|absence| absence.asked > asked)
+    }
+
+    /// Remembers that the name was absent when asked for at `asked`, good for answers until `until`.
+    pub fn remember(&self, mount: MountId, path: &RelPath, asked: Millis, until: Millis) {
+        self.0.insert((mount, path.clone()), Absence { asked, until });
     }
 
     /// Forgets the absence of a name that exists, and of every directory above it.

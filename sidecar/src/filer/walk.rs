@@ -237,8 +237,12 @@ impl Run<'_> {
             match child_of(below, &key) {
                 Child::File(name) => {
                     cursors.push(Cursor::after_file(&name));
-                    let file = File { pointer: Some(pointer), description: None, asked };
-                    changes.push(Change::PutFile(self.mount.id, self.directory.child(&name), file));
+                    let path = self.directory.child(&name);
+                    // A page may have been on its way while a lookup learnt that the name is gone (L8).
+                    if !self.filer.0.negatives.absent_since(self.mount.id, &path, asked) {
+                        let file = File { pointer: Some(pointer), description: None, asked };
+                        changes.push(Change::PutFile(self.mount.id, path, file));
+                    }
                 }
                 // The directory's own marker. With content, it is an object that no path can name.
                 Child::Marker => self.unnameable += u64::from(pointer.size > 0 || self.directory.is_root()),

@@ -22,7 +22,7 @@ pub struct Refusal {
     status: StatusCode,
     retry_after: Option<u64>,
     allow: Option<HeaderValue>,
-    body: ErrorBody,
+    body: Box<ErrorBody>,
 }
 
 #[derive(Debug, Serialize)]
@@ -41,7 +41,7 @@ impl Refusal {
             "{method} is not served: this version mounts buckets for reading; write to and delete from the bucket itself"
         );
         let body = ErrorBody { error, reason: "MethodNotAllowed", mount: None, path: path.to_owned() };
-        Self { status: StatusCode::METHOD_NOT_ALLOWED, retry_after: None, allow: Some(allow), body }
+        Self { status: StatusCode::METHOD_NOT_ALLOWED, retry_after: None, allow: Some(allow), body: Box::new(body) }
     }
 
     /// A path that no key can have.
@@ -54,14 +54,14 @@ impl Refusal {
         // The path may be as long as a request can be; its beginning is enough to find it.
         let path = raw.chars().take(256).collect();
         let body = ErrorBody { error: error.to_string(), reason: "InvalidPath", mount: None, path };
-        Self { status, retry_after: None, allow: None, body }
+        Self { status, retry_after: None, allow: None, body: Box::new(body) }
     }
 
     /// A parameter that cannot be read.
     #[must_use]
     pub fn parameter(path: &FilerPath, error: String) -> Self {
         let body = ErrorBody { error, reason: "InvalidParameter", mount: None, path: path.to_string() };
-        Self { status: StatusCode::BAD_REQUEST, retry_after: None, allow: None, body }
+        Self { status: StatusCode::BAD_REQUEST, retry_after: None, allow: None, body: Box::new(body) }
     }
 
     /// The answer; `head` for one without a body.
@@ -124,7 +124,7 @@ impl From<FilerError> for Refusal {
             status,
             retry_after: retry_after.filter(|_| status == StatusCode::SERVICE_UNAVAILABLE),
             allow: None,
-            body,
+            body: Box::new(body),
         }
     }
 }

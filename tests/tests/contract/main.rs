@@ -1,0 +1,16 @@
+//! The contract, paragraph by paragraph: `docs/SEMANTICS.md` at the real HTTP door of the real binary.
+//!
+//! Behind it a real S3 server, and between the two the counting, fault-injecting proxy. Each test has
+//! the name of its paragraph; `semantics_doc` holds the document and the tests to the same list. One
+//! server is shared by all tests of a run; each has its own bucket, proxy and sidecar.
+
+mod conditional;
+mod faults;
+mod listing;
+mod lookup;
+mod mounts;
+mod names;
+mod read;
+mod restart;
+mod semantics_doc;
+mod stage;

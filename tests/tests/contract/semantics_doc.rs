@@ -1,0 +1,30 @@
+//! `docs/SEMANTICS.md` and the tests say the same: each paragraph has its tests, each such test its paragraph.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use anyhow::Result;
+
+#[test]
+fn every_paragraph_has_its_tests() -> Result<()> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let document = std::fs::read_to_string(root.join("../docs/SEMANTICS.md"))?;
+    let named: BTreeSet<String> =
+        document.split('`').filter(|word| is_contract_test(word)).map(str::to_owned).collect();
+    let mut written = BTreeSet::new();
+    for file in std::fs::read_dir(root.join("tests/contract"))? {
+        let source = std::fs::read_to_string(file?.path())?;
+        let functions = source.split("fn ").skip(1).filter_map(|rest| rest.split('(').next());
+        written.extend(functions.filter(|name| is_contract_test(name)).map(str::to_owned));
+    }
+    assert!(written.len() > 20, "{written:?}");
+    assert_eq!(named, written, "left: the document, right: the tests");
+    Ok(())
+}
+
+/// `m1_…`, `l7_…`, `d2_…`, `r3_…`, `x1_…`, `e1_…`
+fn is_contract_test(name: &str) -> bool {
+    let mut chars = name.chars();
+    let (letter, digit, bar) = (chars.next(), chars.next(), chars.next());
+    letter.is_some_and(|c| "mldrxe".contains(c)) && digit.is_some_and(|c| c.is_ascii_digit()) && bar == Some('_')
+}

@@ -1,0 +1,139 @@
+//! What every scenario stands on: a bucket, a proxy before it, a sidecar before that, and a client.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use remotemount_tests::bucket::Bucket;
+use remotemount_tests::manifest::Manifest;
+use remotemount_tests::proxy::Proxy;
+use remotemount_tests::proxy::count::Operation;
+use remotemount_tests::s3_server::{Kind, S3Server};
+use remotemount_tests::sidecar::Sidecar;
+use serde_json::Value;
+use tokio::sync::OnceCell;
+
+static WEED: OnceCell<(S3Server, tempfile::TempDir)> = OnceCell::const_new();
+static MOTO: OnceCell<(S3Server, tempfile::TempDir)> = OnceCell::const_new();
+
+async fn start(kind: Kind) -> Result<(S3Server, tempfile::TempDir)> {
+    let directory = tempfile::tempdir()?;
+    Ok((S3Server::start(kind, directory.path()).await?, directory))
+}
+
+/// The endpoint of the shared server of that kind.
+pub async fn server(kind: Kind) -> Result<String> {
+    let cell = if kind == Kind::Moto { &MOTO } else { &WEED };
+    Ok(cell.get_or_try_init(|| start(kind)).await?.0.endpoint())
+}
+
+/// A bucket on the shared server.
+pub async fn bucket(kind: Kind, name: &str) -> Result<Bucket> {
+    Bucket::create(&server(kind).await?, name).await
+}
+
+pub struct Stage {
+    pub bucket: Bucket,
+    pub proxy: Proxy,
+    pub sidecar: Sidecar,
+    pub client: reqwest::Client,
+}
+
+/// A client that keeps enough connections for a crowd and never waits for ever.
+pub fn client() -> reqwest::Client {
+    let builder = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(60));
+    builder.redirect(reqwest::redirect::Policy::none()).build().unwrap()
+}
+
+impl Stage {
+    /// Mounts the bucket `name` at `/m`, as `configure` makes the manifest.
+    pub async fn with(kind: Kind, name: &str, configure: impl FnOnce(Manifest) -> Manifest) -> Result<Self> {
+        let bucket = bucket(kind, name).await?;
+        let proxy = Proxy::start(&server(kind).await?).await?;
+        let manifest = configure(Manifest::new("m", "/m", name, &proxy.endpoint(), ""));
+        let sidecar = Sidecar::builder().mount(&manifest).start().await?;
+        let stage = Self { bucket, proxy, sidecar, client: client() };
+        stage.settle().await?;
+        Ok(stage)
+    }
+
+    pub async fn new(name: &str) -> Result<Self> {
+        Self::with(Kind::Weed, name, |manifest| manifest).await
+    }
+
+    /// Waits for the probe that follows a mount, so that counts begin at zero.
+    pub async fn settle(&self) -> Result<()> {
+        for _ in 0..200 {
+            if self.status().await?["mounts"][0]["health"]["reachable"] != Value::Null {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        self.proxy.reset();
+        Ok(())
+    }
+
+    pub async fn head(&self, path: &str) -> Result<reqwest::Response> {
+        self.client.head(self.sidecar.http_url(path)).send().await.with_context(|| format!("HEAD {path}"))
+    }
+
+    pub async fn get(&self, path: &str) -> Result<reqwest::Response> {
+        self.client.get(self.sidecar.http_url(path)).send().await.with_context(|| format!("GET {path}"))
+    }
+
+    pub async fn get_with(&self, path: &str, headers: &[(&str, &str)]) -> Result<reqwest::Response> {
+        let mut request = self.client.get(self.sidecar.http_url(path));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        request.send().await.with_context(|| format!("GET {path}"))
+    }
+
+    pub async fn list(&self, path_and_query: &str) -> Result<reqwest::Response> {
+        self.get_with(path_and_query, &[("accept", "application/json")]).await
+    }
+
+    /// The names of a directory, which must be listable and whole.
+    pub async fn names(&self, path: &str) -> Result<Vec<String>> {
+        let listing: Value = self.list(path).await?.error_for_status()?.json().await?;
+        assert_eq!(listing["ShouldDisplayLoadMore"], false, "{path} is whole");
+        Ok(names(&listing))
+    }
+
+    pub async fn status(&self) -> Result<Value> {
+        Ok(self.client.get(self.sidecar.admin_url("/status")).send().await?.json().await?)
+    }
+
+    pub fn heads(&self, key: &str) -> usize {
+        self.proxy.count_key(Operation::Head, key)
+    }
+
+    pub fn lists(&self, prefix: &str) -> usize {
+        self.proxy.count_key(Operation::List, prefix)
+    }
+}
+
+/// The last segment of every entry of a listing, a directory's with a slash.
+pub fn names(listing: &Value) -> Vec<String> {
+    let name = |entry: &Value| {
+        let path = entry["FullPath"].as_str().unwrap_or_default();
+        let directory = entry["Mode"].as_u64().unwrap_or_default() >> 31 == 1;
+        format!("{}{}", path.rsplit('/').next().unwrap_or_default(), if directory { "/" } else { "" })
+    };
+    listing["Entries"].as_array().map(|entries| entries.iter().map(name).collect()).unwrap_or_default()
+}
+
+/// Runs `count` copies of a request at once and answers their statuses.
+pub async fn crowd(stage: &Arc<Stage>, count: usize, path: &str) -> Vec<u16> {
+    let url = stage.sidecar.http_url(path);
+    let asks = (0..count).map(|_| {
+        let (client, url) = (stage.client.clone(), url.clone());
+        tokio::spawn(async move { client.head(url).send().await.map_or(0, |answer| answer.status().as_u16()) })
+    });
+    let asks: Vec<_> = asks.collect();
+    let mut statuses = Vec::with_capacity(count);
+    for ask in asks {
+        statuses.push(ask.await.unwrap());
+    }
+    statuses
+}
