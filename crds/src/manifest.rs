@@ -48,15 +48,6 @@ pub enum ManifestError {
 }
 
 #[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Head {
-    #[serde(default)]
-    api_version: Option<String>,
-    #[serde(default)]
-    kind: Option<String>,
-}
-
-#[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Document {
     #[serde(rename = "apiVersion")]
@@ -78,21 +69,23 @@ pub fn parse(bytes: &[u8]) -> Result<Vec<RemoteMount>, ManifestError> {
         return Err(ManifestError::TooLarge { size: bytes.len() });
     }
     let text = std::str::from_utf8(bytes).map_err(|_| ManifestError::NotText)?;
-    let heads: Vec<Head> = serde_saphyr::from_multiple(text).map_err(|error| syntax(&error))?;
-    if heads.is_empty() {
+    let documents: Vec<serde_json::Value> = serde_saphyr::from_multiple(text).map_err(|error| syntax(&error))?;
+    if documents.is_empty() {
         return Err(ManifestError::Empty);
     }
-    for (index, head) in heads.iter().enumerate() {
-        let (version, kind) = (head.api_version.as_deref(), head.kind.as_deref());
-        if version != Some(API_VERSION) || kind != Some(KIND) {
-            let found = format!("apiVersion {}, kind {}", version.unwrap_or("missing"), kind.unwrap_or("missing"));
-            return Err(ManifestError::WrongKind { document: index + 1, found });
-        }
-    }
-    let documents: Vec<Document> = serde_saphyr::from_multiple(text).map_err(|error| syntax(&error))?;
     let mut mounts = Vec::with_capacity(documents.len());
     let mut problems = Vec::new();
-    for document in documents {
+    for (index, document) in documents.into_iter().enumerate() {
+        kind(index + 1, &document)?;
+        // The path to the field says more than a line could; serde_path_to_error keeps it.
+        let document: Document = match serde_path_to_error::deserialize(document) {
+            Ok(document) => document,
+            Err(error) => {
+                let field = error.path().to_string();
+                problems.push(Problem { field, message: error.into_inner().to_string() });
+                continue;
+            }
+        };
         if document.metadata.name.as_deref().is_none_or(str::is_empty) {
             let message = "must be given: it names the mount in logs, metrics and /status".to_owned();
             problems.push(Problem { field: "metadata.name".to_owned(), message });
@@ -101,6 +94,16 @@ pub fn parse(bytes: &[u8]) -> Result<Vec<RemoteMount>, ManifestError> {
         mounts.push(RemoteMount { metadata: document.metadata, spec: document.spec, status: document.status });
     }
     if problems.is_empty() { Ok(mounts) } else { Err(ManifestError::Invalid(problems)) }
+}
+
+fn kind(number: usize, document: &serde_json::Value) -> Result<(), ManifestError> {
+    let text = |key: &str| document.get(key).and_then(serde_json::Value::as_str);
+    let (version, kind) = (text("apiVersion"), text("kind"));
+    if version == Some(API_VERSION) && kind == Some(KIND) {
+        return Ok(());
+    }
+    let found = format!("apiVersion {}, kind {}", version.unwrap_or("missing"), kind.unwrap_or("missing"));
+    Err(ManifestError::WrongKind { document: number, found })
 }
 
 /// The parser's message on one line: it draws the source with markers, which no log line can hold.

@@ -14,3 +14,4 @@ mod read;
 mod restart;
 mod semantics_doc;
 mod stage;
+mod store_trouble;

@@ -1,0 +1,184 @@
+//! The remote conformance suite: the S3 adapter against three S3 implementations.
+//!
+//! SeaweedFS, moto and rclone differ in which keys they keep, in the order they list, and in whether
+//! they heed `If-Match`. The adapter must give one answer on all of them; what a server cannot hold is
+//! left out for it by name, never skipped in silence.
+
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result};
+use futures_util::{StreamExt as _, TryStreamExt as _};
+use remotemount_crds::manifest;
+use remotemount_sidecar::entry::{ETag, Pointer};
+use remotemount_sidecar::metrics::Metrics;
+use remotemount_sidecar::remote::connect::Connector;
+use remotemount_sidecar::remote::credentials::Secrets;
+use remotemount_sidecar::remote::{ErrorKind, ListRequest, Remote};
+use remotemount_tests::bucket::Bucket;
+use remotemount_tests::manifest::Manifest;
+use remotemount_tests::proxy::Proxy;
+use remotemount_tests::proxy::faults::{Action, Rule};
+use remotemount_tests::s3_server::{ACCESS_KEY, Kind, S3Server, SECRET_KEY};
+
+struct Stage {
+    _server: S3Server,
+    directories: [tempfile::TempDir; 2],
+    proxy: Proxy,
+    bucket: Bucket,
+}
+
+async fn stage(kind: Kind) -> Result<Stage> {
+    let directories = [tempfile::tempdir()?, tempfile::tempdir()?];
+    let server = S3Server::start(kind, directories[0].path()).await?;
+    let secret = directories[1].path().join("s3-creds");
+    std::fs::create_dir(&secret)?;
+    std::fs::write(secret.join("AWS_ACCESS_KEY_ID"), ACCESS_KEY)?;
+    std::fs::write(secret.join("AWS_SECRET_ACCESS_KEY"), format!("{SECRET_KEY}\n"))?;
+    let proxy = Proxy::start(&server.endpoint()).await?;
+    let bucket = Bucket::create(&server.endpoint(), "conformance").await?;
+    Ok(Stage { _server: server, directories, proxy, bucket })
+}
+
+impl Stage {
+    async fn remote(&self, bucket: &str) -> Result<Arc<dyn Remote>> {
+        let metrics = Metrics::register(&mut prometheus_client::registry::Registry::default());
+        let secrets = Arc::new(Secrets::new(self.directories[1].path().to_owned()));
+        let yaml = Manifest::new("m", "/m", bucket, &self.proxy.endpoint(), "").timeout_seconds(2).to_yaml();
+        let mount = manifest::parse(yaml.as_bytes())?.remove(0);
+        Ok(Connector::new(secrets, metrics).connect("m", &mount.spec).await.remote)
+    }
+}
+
+async fn suite(kind: Kind, keys: &[&str]) -> Result<()> {
+    let stage = stage(kind).await?;
+    let remote = stage.remote("conformance").await?;
+    exact_keys(&stage, &*remote, keys).await.context("exact keys")?;
+    paging(&stage, &*remote).await.context("paging")?;
+    reading(&stage, &*remote).await.context("reading")?;
+    failing(&stage, &*remote).await.context("failing")?;
+    Ok(())
+}
+
+async fn exact_keys(stage: &Stage, remote: &dyn Remote, keys: &[&str]) -> Result<()> {
+    assert_eq!(remote.stat("nothing/here").await?, None);
+    for key in keys {
+        stage.bucket.put(key, key.to_string(), Some("text/x-key")).await?;
+    }
+    let page = remote.list(&ListRequest { limit: 1000, ..ListRequest::default() }).await?;
+    let mut listed: Vec<&str> = page.objects.iter().map(|(key, _)| key.as_str()).collect();
+    let mut wanted = keys.to_vec();
+    listed.sort_unstable();
+    wanted.sort_unstable();
+    assert_eq!(listed, wanted, "listed byte for byte");
+    for (key, pointer) in &page.objects {
+        let stat = remote.stat(key).await?.with_context(|| format!("{key:?} was listed"))?;
+        assert_eq!(stat.pointer, *pointer, "{key:?}: HEAD and LIST say the same");
+        assert_eq!(stat.description.content_type.as_deref(), Some("text/x-key"), "{key:?}");
+        let body = remote.read(key, None, pointer).await?.bytes;
+        assert_eq!(collect(body).await?, key.as_bytes(), "{key:?}");
+    }
+    for key in keys {
+        stage.bucket.delete(key).await?;
+    }
+    Ok(())
+}
+
+async fn paging(stage: &Stage, remote: &dyn Remote) -> Result<()> {
+    let names: Vec<String> = (0..25).map(|n| format!("p/d/f{n:02}")).collect();
+    stage.bucket.put_many(names.iter().map(|name| (name.clone(), "x"))).await?;
+    stage.bucket.put("p/sub/one", "x", None).await?;
+    stage.bucket.put("p/zz", "x", None).await?;
+    let mut request = ListRequest { prefix: "p/d/".to_owned(), directories: true, limit: 10, ..ListRequest::default() };
+    let (mut seen, mut pages) = (Vec::new(), 0);
+    loop {
+        let page = remote.list(&request).await?;
+        seen.extend(page.objects.into_iter().map(|(key, _)| key));
+        pages += 1;
+        request.token = page.next;
+        if request.token.is_none() {
+            break;
+        }
+    }
+    assert_eq!((seen, pages), (names, 3));
+    let request = ListRequest { prefix: "p/".to_owned(), directories: true, limit: 1000, ..ListRequest::default() };
+    let page = remote.list(&request).await?;
+    assert_eq!(page.prefixes, ["p/d/", "p/sub/"]);
+    assert_eq!(page.objects.iter().map(|(key, _)| key.as_str()).collect::<Vec<_>>(), ["p/zz"]);
+    // One key tells that a directory is there; a name that only begins alike is another.
+    for (prefix, there) in [("p/sub/", true), ("p/su/", false), ("p/zz/", false)] {
+        let page = remote.list(&ListRequest { prefix: prefix.to_owned(), limit: 1, ..ListRequest::default() }).await?;
+        assert_eq!(!page.objects.is_empty() || !page.prefixes.is_empty(), there, "{prefix}");
+    }
+    Ok(())
+}
+
+async fn reading(stage: &Stage, remote: &dyn Remote) -> Result<()> {
+    let content: Vec<u8> = (0..3_000_000u32).map(|n| (n % 251) as u8).collect();
+    stage.bucket.put("read", content.clone(), None).await?;
+    let version = remote.stat("read").await?.context("it is there")?.pointer;
+    assert!(collect(remote.read("read", None, &version).await?.bytes).await? == content);
+    for range in [0..1, 10..20, 2_999_999..3_000_000, 1_000_000..2_500_000] {
+        let body = remote.read("read", Some(range.clone()), &version).await?.bytes;
+        let (start, end) = (usize::try_from(range.start)?, usize::try_from(range.end)?);
+        assert!(collect(body).await? == content[start..end], "{range:?}");
+    }
+    // Another version, whether the server heeds If-Match or not.
+    stage.bucket.put("read", "other", None).await?;
+    let other = Pointer { etag: ETag::from_header("\"0000\""), ..version.clone() };
+    for (stale, range) in [(&version, None), (&version, Some(0..2)), (&other, None), (&version, Some(100..200))] {
+        let error = remote.read("read", range.clone(), stale).await.err().context("it must not be read")?;
+        assert_eq!(error.kind, ErrorKind::Changed, "{range:?}: {error}");
+    }
+    stage.bucket.delete("read").await?;
+    assert_eq!(remote.read("read", None, &version).await.err().map(|error| error.kind), Some(ErrorKind::Changed));
+    Ok(())
+}
+
+async fn failing(stage: &Stage, remote: &dyn Remote) -> Result<()> {
+    let missing = stage.remote("no-such-bucket-here").await?;
+    let error = missing.list(&ListRequest { limit: 1, ..ListRequest::default() }).await.err().context("no bucket")?;
+    assert_eq!(error.kind, ErrorKind::BucketNotFound, "{error}");
+    let cases = [
+        (Action::error(403, "AccessDenied"), ErrorKind::Denied),
+        (Action::error(503, "SlowDown"), ErrorKind::Throttled),
+        (Action::error(500, "InternalError"), ErrorKind::Unavailable),
+        (Action::error(400, "InvalidRequest"), ErrorKind::Rejected),
+        (Action::Hang(std::time::Duration::from_secs(30)), ErrorKind::TimedOut),
+    ];
+    for (action, kind) in cases {
+        let name = format!("{action:?}");
+        stage.proxy.inject(Rule::new(action));
+        let error = remote.list(&ListRequest { limit: 1, ..ListRequest::default() }).await.err().context("it fails")?;
+        assert_eq!(error.kind, kind, "{name}: {error}");
+        stage.proxy.clear();
+    }
+    Ok(())
+}
+
+async fn collect(
+    body: futures_util::stream::BoxStream<'static, Result<bytes::Bytes, remotemount_sidecar::remote::RemoteError>>,
+) -> Result<Vec<u8>> {
+    Ok(body.map(|item| item.map(|bytes| bytes.to_vec())).try_concat().await?)
+}
+
+const COMMON: [&str; 8] = ["plain", "sp ace", "pl+us", "per%cent", "p%2Fq", "ünï☃", "q?x#y", "amp&<>"];
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s3_on_seaweedfs() -> Result<()> {
+    let deep = ["a", "a/b", "deep/er/still", "ctl\u{1}x"];
+    suite(Kind::Weed, &[COMMON.as_slice(), &deep].concat()).await
+}
+
+/// Keeps every key there can be.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s3_on_moto() -> Result<()> {
+    let long = "n".repeat(300);
+    let odd = ["a", "a/b", "a//b", "/lead", "x/../y", "dir/", "ctl\u{1}x", " outer ", long.as_str()];
+    suite(Kind::Moto, &[COMMON.as_slice(), &odd].concat()).await
+}
+
+/// A file tree: no `a` beside `a/b`. It ignores `If-Match`, so the adapter's own comparison is what holds.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s3_on_rclone() -> Result<()> {
+    suite(Kind::Rclone, &[COMMON.as_slice(), &["deep/er/still"]].concat()).await
+}
