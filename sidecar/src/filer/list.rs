@@ -135,7 +135,11 @@ impl Filer {
                 None => false,
             };
             let bound = if complete { None } else { Some(progress.covered.clone().unwrap_or_default()) };
-            let since = if let Source::Walk(walk) = source { walk.asked } else { Millis(0) };
+            // Behind a walk only what it confirmed counts; after a whole one, what vanished is gone from the store.
+            let since = match source {
+                Source::Walk(walk) if !(complete && walk.whole) => walk.asked,
+                _ => Millis(0),
+            };
             loop {
                 let batch = self.0.store.children(mount.id, rel, &cursor, BATCH).map_err(Ended::Store)?;
                 let full = batch.len() == BATCH;

@@ -40,6 +40,8 @@ pub struct Walks(Mutex<HashMap<WalkKey, Arc<Walk>>>);
 pub struct Walk {
     /// When it began; what it confirms is as of then or later.
     pub asked: Millis,
+    /// Whether it began at the first page: then, once complete, the store is what the remote is.
+    pub whole: bool,
     demand: watch::Sender<u64>,
     progress: watch::Receiver<Progress>,
 }
@@ -119,7 +121,7 @@ impl Filer {
         }
         let (demand, wanted) = watch::channel(0);
         let (say, progress) = watch::channel(Progress::default());
-        let walk = Arc::new(Walk { asked: clock::now(), demand, progress });
+        let walk = Arc::new(Walk { asked: clock::now(), whole: start.is_empty(), demand, progress });
         open.insert(key.clone(), Arc::clone(&walk));
         let guard = Ended { filer: self.clone(), key };
         let (filer, mount, asked) = (self.clone(), Arc::clone(mount), walk.asked);
