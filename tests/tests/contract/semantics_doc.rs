@@ -28,3 +28,15 @@ fn is_contract_test(name: &str) -> bool {
     let (letter, digit, bar) = (chars.next(), chars.next(), chars.next());
     letter.is_some_and(|c| "mldrxe".contains(c)) && digit.is_some_and(|c| c.is_ascii_digit()) && bar == Some('_')
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_metric_is_documented() -> Result<()> {
+    let stage = crate::stage::Stage::new("metrics-doc").await?;
+    let text = stage.client.get(stage.sidecar.admin_url("/metrics")).send().await?.text().await?;
+    let served: BTreeSet<&str> =
+        text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
+    let document = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/METRICS.md"))?;
+    let documented: BTreeSet<&str> = document.split('`').filter(|word| word.starts_with("remotemount_")).collect();
+    assert_eq!(documented, served, "left: docs/METRICS.md, right: /metrics");
+    Ok(())
+}
