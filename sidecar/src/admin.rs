@@ -1,7 +1,7 @@
 //! The admin port: `/metrics`, `/healthz`, `/readyz`, `/status`.
 //!
-//! `/healthz` fails only when a restart can help (the store is damaged or its disk failed); a remote
-//! that is down is no reason to restart a sidecar that still serves what it knows. `/readyz` holds from
+//! `/healthz` fails only when a restart can help (the store is damaged); a remote that is down or a disk
+//! that is full is no reason to restart a sidecar that still serves. `/readyz` holds from
 //! the first good mount table until the drain begins. `/status` is what the operator and people read;
 //! it never holds a secret.
 
@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 use crate::mounts::{Mount, Mounts};
 use crate::remote::Capabilities;
 use crate::remote::observe::Health;
-use crate::store::Store;
+use crate::store::{Store, StoreError};
 
 /// The admin port.
 pub struct Admin {
@@ -128,8 +128,10 @@ impl Admin {
         match request.uri().path() {
             "/metrics" => self.metrics(),
             "/healthz" => match self.store.entries() {
+                Err(error @ StoreError::Damaged(_)) => text(StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n")),
+                // A full disk is not helped by a restart; lookups still answer, from the remote.
+                Err(error) => text(StatusCode::OK, format!("ok, but {error}\n")),
                 Ok(_) => text(StatusCode::OK, "ok\n".to_owned()),
-                Err(error) => text(StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n")),
             },
             "/readyz" if self.ready() => text(StatusCode::OK, "ready\n".to_owned()),
             "/readyz" => text(StatusCode::SERVICE_UNAVAILABLE, self.why_not_ready()),

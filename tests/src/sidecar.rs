@@ -244,6 +244,15 @@ impl Sidecar {
         &self.settings.state
     }
 
+    /// Lets its writes fail from that byte of a file on, as a full disk would; `None` lifts it.
+    pub fn limit_file_size(&self, bytes: Option<u64>) -> Result<()> {
+        let limit = bytes.map_or_else(|| "unlimited".to_owned(), |bytes| bytes.to_string());
+        let pid = self.process.pid().to_string();
+        let status = Command::new("prlimit").args(["--pid", &pid, &format!("--fsize={limit}:unlimited")]).status();
+        anyhow::ensure!(status.context("running prlimit")?.success(), "prlimit failed");
+        Ok(())
+    }
+
     /// The process id.
     pub fn pid(&self) -> u32 {
         self.process.pid()
@@ -275,7 +284,9 @@ impl Sidecar {
 
 impl Settings {
     fn launch(&self) -> Result<Process> {
-        let mut command = Command::new(&self.binary);
+        // Over a file size limit a write fails, as on a full disk, rather than kill (see `limit_file_size`).
+        let mut command = Command::new("env");
+        command.arg("--ignore-signal=XFSZ").arg(&self.binary);
         command
             .arg("run")
             .arg("--mounts")

@@ -4,21 +4,27 @@
 //! begins no transaction. A file that redb cannot open is set aside under another name and a new one
 //! begun: the metadata is a cache (DESIGN: "set aside and rebuilt, with an event"). A file that
 //! another process holds, or a disk that fails, is an error instead: nothing is renamed then. Damage
-//! found while running leaves a mark, so that the next start sets the file aside.
+//! found while running leaves a mark, so that the next start sets the file aside. After a disk error
+//! (full, most often) redb refuses to go on; the file is then closed and opened again until it works.
+
+mod tables;
 
 use std::fs;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
-use arc_swap::ArcSwap;
-use redb::{
-    Database, ReadOnlyTable, ReadableDatabase as _, ReadableTable, ReadableTableMetadata as _, Table, TableDefinition,
+use ::redb::{
+    Database, ReadOnlyTable, ReadableDatabase as _, ReadableTable, ReadableTableMetadata as _, TableDefinition,
 };
+use arc_swap::ArcSwapOption;
 use serde::de::DeserializeOwned;
 
-use crate::entry::{Directory, Entry, File, Listing, Millis};
+use crate::entry::{Directory, File, Listing};
 use crate::path::RelPath;
+use crate::store::redb::tables::{Tables, child, purge_table};
 use crate::store::{Applied, Change, Child, Cursor, Identity, MountId, Store, StoreError, layout};
 
 const ENTRIES: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("entries");
@@ -33,10 +39,21 @@ const CACHE_BYTES: usize = 8 << 20;
 
 /// The store in one redb file.
 pub struct RedbStore {
-    database: Database,
-    snapshot: ArcSwap<Snapshot>,
+    file: PathBuf,
     damage_mark: PathBuf,
+    database: Mutex<Handle>,
+    /// None while the file is closed after a disk error.
+    snapshot: ArcSwapOption<Snapshot>,
 }
+
+/// The open file, held by whoever writes.
+struct Handle {
+    open: Option<Database>,
+    failed: Option<Instant>,
+}
+
+/// After a disk error, how long before the file is opened again.
+const REOPEN: Duration = Duration::from_secs(1);
 
 /// What was opened.
 pub struct Opened {
@@ -78,24 +95,20 @@ impl RedbStore {
 
     fn open_file(file: &Path, mark: &Path) -> Result<Self, StoreError> {
         // A damaged file may trip an assertion inside redb; that is damage too, not our end.
-        let attempt = catch_unwind(AssertUnwindSafe(|| -> Result<Self, redb::Error> {
-            let database = Database::builder().set_cache_size(CACHE_BYTES).create(file)?;
-            let transaction = database.begin_write()?;
-            transaction.open_table(ENTRIES)?;
-            transaction.open_table(LISTINGS)?;
-            transaction.open_table(COUNTERS)?;
-            transaction.open_table(MOUNTS)?;
-            transaction.commit()?;
-            let snapshot = Snapshot::take(&database)?;
-            Ok(Self { database, snapshot: ArcSwap::from_pointee(snapshot), damage_mark: mark.to_owned() })
-        }));
-        match attempt {
-            Ok(result) => result.map_err(|error| classify(&error)),
-            Err(_) => Err(StoreError::Damaged("redb gave up on the file".into())),
-        }
+        let attempt = catch_unwind(AssertUnwindSafe(|| open_database(file)));
+        let (database, snapshot) = match attempt {
+            Ok(result) => result.map_err(|error| classify(&error))?,
+            Err(_) => return Err(StoreError::Damaged("redb gave up on the file".into())),
+        };
+        Ok(Self {
+            file: file.to_owned(),
+            damage_mark: mark.to_owned(),
+            database: Mutex::new(Handle { open: Some(database), failed: None }),
+            snapshot: ArcSwapOption::from_pointee(snapshot),
+        })
     }
 
-    fn fail(&self, error: redb::Error) -> StoreError {
+    fn fail(&self, error: ::redb::Error) -> StoreError {
         let error = classify(&error);
         if matches!(error, StoreError::Damaged(_)) {
             // Best effort: without the mark, the next start finds the damage by itself or again later.
@@ -104,26 +117,81 @@ impl RedbStore {
         error
     }
 
+    fn snapshot(&self) -> Result<Arc<Snapshot>, StoreError> {
+        self.snapshot.load_full().ok_or_else(|| StoreError::Io("closed until it can be opened again".into()))
+    }
+
     fn read<T: DeserializeOwned>(
         &self,
         table: impl Fn(&Snapshot) -> &ReadOnlyTable<&'static [u8], &'static [u8]>,
         key: &[u8],
     ) -> Result<Option<T>, StoreError> {
-        let snapshot = self.snapshot.load();
+        let snapshot = self.snapshot()?;
         let value = table(&snapshot).get(key).map_err(|error| self.fail(error.into()))?;
         Ok(value.and_then(|value| layout::decode(value.value())))
     }
 
-    fn transact<T>(&self, work: impl Fn(&redb::WriteTransaction) -> Result<T, redb::Error>) -> Result<T, StoreError> {
-        let attempt = || -> Result<T, redb::Error> {
-            let transaction = self.database.begin_write()?;
+    fn transact<T>(
+        &self,
+        work: impl Fn(&::redb::WriteTransaction) -> Result<T, ::redb::Error>,
+    ) -> Result<T, StoreError> {
+        let mut handle = self.database.lock().unwrap_or_else(PoisonError::into_inner);
+        let database = match handle.open.take() {
+            Some(database) => database,
+            None => self.reopen(&mut handle)?,
+        };
+        let attempt = || -> Result<T, ::redb::Error> {
+            let transaction = database.begin_write()?;
             let answer = work(&transaction)?;
             transaction.commit()?;
-            self.snapshot.store(Snapshot::take(&self.database)?.into());
+            self.snapshot.store(Some(Arc::new(Snapshot::take(&database)?)));
             Ok(answer)
         };
-        attempt().map_err(|error| self.fail(error))
+        match attempt().map_err(|error| self.fail(error)) {
+            Err(error @ StoreError::Io(_)) => {
+                self.close(database);
+                handle.failed = Some(Instant::now());
+                Err(error)
+            }
+            other => {
+                handle.open = Some(database);
+                other
+            }
+        }
     }
+
+    /// Closes the file: redb goes on only after every reader has let go of it.
+    fn close(&self, database: Database) {
+        let last = self.snapshot.swap(None);
+        while last.as_ref().is_some_and(|snapshot| Arc::strong_count(snapshot) > 1) {
+            std::thread::sleep(Duration::from_millis(1)); // a read takes microseconds
+        }
+        drop(last);
+        drop(database);
+    }
+
+    fn reopen(&self, handle: &mut Handle) -> Result<Database, StoreError> {
+        if handle.failed.is_some_and(|failed| failed.elapsed() < REOPEN) {
+            return Err(StoreError::Io("closed until it can be opened again".into()));
+        }
+        handle.failed = Some(Instant::now());
+        let (database, snapshot) = open_database(&self.file).map_err(|error| self.fail(error))?;
+        self.snapshot.store(Some(Arc::new(snapshot)));
+        tracing::info!(file = %self.file.display(), "the store is open again");
+        Ok(database)
+    }
+}
+
+fn open_database(file: &Path) -> Result<(Database, Snapshot), ::redb::Error> {
+    let database = Database::builder().set_cache_size(CACHE_BYTES).create(file)?;
+    let transaction = database.begin_write()?;
+    transaction.open_table(ENTRIES)?;
+    transaction.open_table(LISTINGS)?;
+    transaction.open_table(COUNTERS)?;
+    transaction.open_table(MOUNTS)?;
+    transaction.commit()?;
+    let snapshot = Snapshot::take(&database)?;
+    Ok((database, snapshot))
 }
 
 impl Store for RedbStore {
@@ -148,7 +216,7 @@ impl Store for RedbStore {
         if !after.as_str().is_empty() {
             start.push(0); // the smallest key after it: no name has a NUL
         }
-        let snapshot = self.snapshot.load();
+        let snapshot = self.snapshot()?;
         let rows = snapshot.entries.range(start.as_slice()..end.as_slice()).map_err(|error| self.fail(error.into()))?;
         let mut children = Vec::new();
         for row in rows {
@@ -167,7 +235,7 @@ impl Store for RedbStore {
 
     fn unnameable(&self, mount: MountId) -> Result<u64, StoreError> {
         let Range { start, end } = layout::generation(mount);
-        let snapshot = self.snapshot.load();
+        let snapshot = self.snapshot()?;
         let rows =
             snapshot.listings.range(start.as_slice()..end.as_slice()).map_err(|error| self.fail(error.into()))?;
         let mut total = 0;
@@ -179,7 +247,8 @@ impl Store for RedbStore {
     }
 
     fn entries(&self) -> Result<u64, StoreError> {
-        self.snapshot.load().entries.len().map_err(|error| self.fail(error.into()))
+        let snapshot = self.snapshot()?;
+        snapshot.entries.len().map_err(|error| self.fail(error.into()))
     }
 
     fn apply(&self, changes: &[Change]) -> Result<Applied, StoreError> {
@@ -238,174 +307,14 @@ impl Store for RedbStore {
 }
 
 impl Snapshot {
-    fn take(database: &Database) -> Result<Self, redb::Error> {
+    fn take(database: &Database) -> Result<Self, ::redb::Error> {
         let transaction = database.begin_read()?;
         Ok(Self { entries: transaction.open_table(ENTRIES)?, listings: transaction.open_table(LISTINGS)? })
     }
 }
 
-/// The two tables of one write transaction.
-struct Tables<'t> {
-    entries: Table<'t, &'static [u8], &'static [u8]>,
-    listings: Table<'t, &'static [u8], &'static [u8]>,
-}
-
-impl Tables<'_> {
-    /// Applies one change; answers how many entries it took away.
-    fn apply(&mut self, change: &Change) -> Result<u64, redb::Error> {
-        match change {
-            Change::PutFile(mount, path, file) => {
-                if let Some(key) = layout::file_key(*mount, path) {
-                    let old = self.get(&key)?;
-                    self.put(&key, &File::merge(old, file.clone()))?;
-                }
-                Ok(0)
-            }
-            Change::PutDirectory(mount, path, directory) => {
-                if let Some(key) = layout::directory_key(*mount, path) {
-                    let old = self.get(&key)?;
-                    self.put(&key, &Directory::merge(old, *directory))?;
-                }
-                Ok(0)
-            }
-            Change::FileGone(mount, path, asked) => {
-                let Some(key) = layout::file_key(*mount, path) else { return Ok(0) };
-                let gone = self.get::<File>(&key)?.is_some_and(|file| file.pointer.is_some() && file.asked <= *asked);
-                if gone {
-                    self.entries.remove(key.as_slice())?;
-                }
-                Ok(u64::from(gone))
-            }
-            Change::DirectoryGone(mount, path, asked) => self.directory_gone(*mount, path, *asked),
-            Change::Listed(mount, directory, listing) => self.listed(*mount, directory, listing),
-            Change::Doubt(mount, path) => {
-                if let Some(key) = layout::file_key(*mount, path)
-                    && let Some(file) = self.get::<File>(&key)?
-                {
-                    self.put(&key, &File { asked: Millis(0), ..file })?;
-                }
-                Ok(0)
-            }
-        }
-    }
-
-    fn get<T: DeserializeOwned>(&self, key: &[u8]) -> Result<Option<T>, redb::Error> {
-        Ok(self.entries.get(key)?.and_then(|value| layout::decode(value.value())))
-    }
-
-    fn put(&mut self, key: &[u8], value: &impl serde::Serialize) -> Result<(), redb::Error> {
-        let bytes = layout::encode(value).map_err(|error| redb::Error::Corrupted(error.to_string()))?;
-        self.entries.insert(key, bytes.as_slice())?;
-        Ok(())
-    }
-
-    fn listed(&mut self, mount: MountId, directory: &RelPath, listing: &Listing) -> Result<u64, redb::Error> {
-        let prefix = layout::children_prefix(mount, directory).len();
-        let range = layout::children(mount, directory);
-        let mut vanished = Vec::new();
-        for row in self.entries.range(range.start.as_slice()..range.end.as_slice())? {
-            let (key, value) = row?;
-            if let Some(child) = child(&key.value()[prefix..], value.value())
-                && child.confirmed().is_some_and(|asked| asked < listing.asked)
-            {
-                vanished.push(child);
-            }
-        }
-        let before = Millis(listing.asked.0.saturating_sub(1));
-        let mut removed = 0;
-        for child in vanished {
-            let path = directory.child(&child.name);
-            removed += match child.entry {
-                Entry::File(_) => self.apply(&Change::FileGone(mount, path, before))?,
-                Entry::Directory(_) => self.directory_gone(mount, &path, before)?,
-            };
-        }
-        let bytes = layout::encode(listing).map_err(|error| redb::Error::Corrupted(error.to_string()))?;
-        self.listings.insert(layout::listing_key(mount, directory).as_slice(), bytes.as_slice())?;
-        Ok(removed)
-    }
-
-    fn directory_gone(&mut self, mount: MountId, path: &RelPath, asked: Millis) -> Result<u64, redb::Error> {
-        let ranges = [layout::children(mount, path), layout::deeper(mount, path)];
-        // Files that stay keep the directories above them; there are few, or none.
-        let mut stay = Vec::new();
-        for range in &ranges {
-            for row in self.entries.range(range.start.as_slice()..range.end.as_slice())? {
-                let (key, value) = row?;
-                if let Some((path, directory)) = layout::path_of(key.value())
-                    && !gone(directory, value.value(), asked)
-                {
-                    stay.push((path, directory));
-                }
-            }
-        }
-        let holds =
-            |candidate: &RelPath| stay.iter().any(|(path, _)| path.ancestors().any(|above| above == *candidate));
-        let mut removed = 0;
-        let mut drop_row = |key: &[u8], value: &[u8]| {
-            let Some((path, directory)) = layout::path_of(key) else { return true };
-            let drop = gone(directory, value, asked) && !(directory && holds(&path));
-            removed += u64::from(drop);
-            drop
-        };
-        for range in &ranges {
-            self.entries.retain_in(range.start.as_slice()..range.end.as_slice(), |key, value| !drop_row(key, value))?;
-        }
-        if let Some(key) = layout::directory_key(mount, path) {
-            let drop = self.entries.get(key.as_slice())?.is_some_and(|value| drop_row(&key, value.value()));
-            if drop {
-                self.entries.remove(key.as_slice())?;
-            }
-        }
-        self.listings.remove(layout::listing_key(mount, path).as_slice())?;
-        let below = layout::deeper(mount, path);
-        self.listings.retain_in(below.start.as_slice()..below.end.as_slice(), |_, _| false)?;
-        Ok(removed)
-    }
-}
-
-/// Whether a remote that has nothing as of `asked` takes this row away. A row that cannot be read goes too.
-fn gone(directory: bool, value: &[u8], asked: Millis) -> bool {
-    if directory {
-        return layout::decode::<Directory>(value).is_none_or(|directory| directory.asked <= asked);
-    }
-    layout::decode::<File>(value).is_none_or(|file| file.pointer.is_some() && file.asked <= asked)
-}
-
-fn child(name: &[u8], value: &[u8]) -> Option<Child> {
-    let name = std::str::from_utf8(name).ok()?;
-    Some(match name.strip_suffix('/') {
-        Some(name) => Child { name: name.to_owned(), entry: Entry::Directory(layout::decode(value)?) },
-        None => Child { name: name.to_owned(), entry: Entry::File(layout::decode(value)?) },
-    })
-}
-
-fn live_mounts(table: &impl ReadableTable<&'static str, (u32, &'static str)>) -> Result<Vec<MountId>, redb::Error> {
+fn live_mounts(table: &impl ReadableTable<&'static str, (u32, &'static str)>) -> Result<Vec<MountId>, ::redb::Error> {
     table.iter()?.map(|row| Ok(MountId(row?.1.value().0))).collect()
-}
-
-fn purge_table(
-    table: &mut Table<'_, &'static [u8], &'static [u8]>,
-    live: &[MountId],
-    limit: usize,
-) -> Result<bool, redb::Error> {
-    let mut from: Vec<u8> = Vec::new();
-    loop {
-        let first = table.range(from.as_slice()..)?.next().transpose()?.map(|(key, _)| key.value().to_vec());
-        let Some(mount) = first.as_deref().and_then(layout::mount_of) else { return Ok(false) };
-        let range = layout::generation(mount);
-        if live.contains(&mount) {
-            from = range.end;
-            continue;
-        }
-        let mut left = limit;
-        table.retain_in(range.start.as_slice()..range.end.as_slice(), |_, _| {
-            let keep = left == 0;
-            left = left.saturating_sub(1);
-            keep
-        })?;
-        return Ok(true);
-    }
 }
 
 fn put_aside(file: &Path) -> std::io::Result<PathBuf> {
@@ -417,14 +326,14 @@ fn put_aside(file: &Path) -> std::io::Result<PathBuf> {
     Ok(aside)
 }
 
-fn classify(error: &redb::Error) -> StoreError {
+fn classify(error: &::redb::Error) -> StoreError {
     use std::io::ErrorKind::{InvalidData, UnexpectedEof};
     match error {
-        redb::Error::DatabaseAlreadyOpen | redb::Error::LockProtocolMismatch => StoreError::InUse,
-        redb::Error::Io(io) if matches!(io.kind(), InvalidData | UnexpectedEof) => {
+        ::redb::Error::DatabaseAlreadyOpen | ::redb::Error::LockProtocolMismatch => StoreError::InUse,
+        ::redb::Error::Io(io) if matches!(io.kind(), InvalidData | UnexpectedEof) => {
             StoreError::Damaged(error.to_string().into())
         }
-        redb::Error::Io(_) | redb::Error::PreviousIo | redb::Error::DatabaseClosed => {
+        ::redb::Error::Io(_) | ::redb::Error::PreviousIo | ::redb::Error::DatabaseClosed => {
             StoreError::Io(error.to_string().into())
         }
         _ => StoreError::Damaged(error.to_string().into()),

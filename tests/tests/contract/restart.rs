@@ -92,6 +92,34 @@ async fn a_damaged_store_is_set_aside_and_rebuilt() -> Result<()> {
     Ok(())
 }
 
+/// A disk that is full, and then is not: lookups answer all the while, and are kept again afterwards.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_disk_heals_without_a_restart() -> Result<()> {
+    let stage = Stage::new("full-disk").await?;
+    for key in ["a", "b", "c"] {
+        stage.bucket.put(key, "content", None).await?;
+    }
+    assert_eq!(stage.head("/m/a").await?.status(), 200);
+    sleep(Duration::from_millis(300)).await;
+    stage.sidecar.limit_file_size(Some(4096))?;
+    for asked in 1..=3 {
+        assert_eq!(stage.get("/m/b").await?.text().await?, "content");
+        sleep(Duration::from_millis(300)).await;
+        assert_eq!(stage.heads("b"), asked, "not kept, asked again");
+    }
+    assert_eq!(stage.client.get(stage.sidecar.admin_url("/healthz")).send().await?.status(), 200);
+    stage.sidecar.limit_file_size(None)?;
+    sleep(Duration::from_millis(1200)).await;
+    assert_eq!(stage.head("/m/b").await?.status(), 200);
+    sleep(Duration::from_millis(300)).await;
+    stage.proxy.reset();
+    for key in ["a", "b"] {
+        assert_eq!(stage.head(&format!("/m/{key}")).await?.status(), 200);
+    }
+    assert_eq!(stage.proxy.total(), 0, "kept again, and what was kept before is still there");
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sigterm_lets_requests_under_way_end() -> Result<()> {
     let mut stage = Stage::new("drain").await?;
