@@ -12,14 +12,15 @@
 pub mod condition;
 pub mod effect;
 pub mod manifest;
+pub mod remote;
 pub mod remote_mount;
 pub mod status;
 pub mod validate;
 
+pub use remote::{Addressing, AzureRemote, ConfigMapKey, ConfigMapKeySource, GcsRemote, Remote, S3Remote};
 pub use remote_mount::{
-    Addressing, AzureRemote, Cache, CacheMedium, ConfigMapKey, ConfigMapKeySource, Credentials, DeletePolicy, Empty,
-    Expose, FuseExpose, GcsRemote, LogLevel, Metadata, MetadataStrategy, PortExpose, Remote, RemoteMount,
-    RemoteMountSpec, S3Remote, SecretRef, SidecarSettings,
+    Cache, CacheMedium, Credentials, DeletePolicy, Empty, Expose, FuseExpose, LogLevel, Metadata, MetadataStrategy,
+    PortExpose, RemoteMount, RemoteMountSpec, SecretRef, SidecarSettings,
 };
 pub use status::RemoteMountStatus;
 pub use validate::{Problem, validate};

@@ -17,6 +17,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::remote::Remote;
 use crate::status::RemoteMountStatus;
 
 /// A bucket and prefix, mounted at a path of the filer's namespace and pulled lazily.
@@ -82,114 +83,6 @@ pub struct RemoteMountSpec {
     /// Stops the operator from acting on this mount; pods that have it keep it.
     #[serde(default)]
     pub suspend: bool,
-}
-
-/// Exactly one provider, and what holds for each of them.
-#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[x_kube(validation = Rule::new("(has(self.s3) ? 1 : 0) + (has(self.gcs) ? 1 : 0) + (has(self.azure) ? 1 : 0) == 1").message("remote must name exactly one of s3, gcs and azure"))]
-#[x_kube(validation = Rule::new("self.timeoutSeconds >= 1 && self.timeoutSeconds <= 300").message("timeoutSeconds must be from 1 to 300"))]
-pub struct Remote {
-    /// Amazon S3, or a server that speaks its API.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub s3: Option<S3Remote>,
-    /// Google Cloud Storage.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub gcs: Option<GcsRemote>,
-    /// Azure Blob Storage.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub azure: Option<AzureRemote>,
-    /// How long one question to the remote may take, retries included, in seconds; for a read, how long it may stay silent.
-    #[serde(default = "timeout_seconds")]
-    pub timeout_seconds: i64,
-}
-
-/// A bucket of Amazon S3, or of a server that speaks its API.
-#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct S3Remote {
-    /// The bucket's name.
-    #[x_kube(validation = Rule::new("self.matches('^[A-Za-z0-9][A-Za-z0-9._-]+$')").message("bucket must be a bucket name: letters, digits, '.', '_' and '-', two or more, no path"))]
-    #[schemars(length(max = 255))]
-    pub bucket: String,
-    /// Keys below this prefix are mounted; a missing trailing slash is added. All keys when empty.
-    #[serde(default)]
-    #[x_kube(validation = Rule::new("!self.startsWith('/') && !self.contains('//') && !self.matches('(^|/)[.][.]?(/|$)') && !self.contains('\\\\x00')").message("prefix must not begin with '/' nor hold '//', '.' or '..' segments: no path could name its keys"))]
-    #[schemars(length(max = 900))]
-    pub prefix: String,
-    /// The server, as `http://` or `https://` URL without a path. Amazon's for the region when left out.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[x_kube(validation = Rule::new("self.matches('^https?://[^/?#@[:space:]]+/?$')").message("endpoint must be a URL such as https://s3.example.com:9000, without path, query or user"))]
-    #[schemars(length(max = 512))]
-    pub endpoint: Option<String>,
-    /// The region that requests are signed for. From the environment of the pod when left out, else `us-east-1`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 64))]
-    pub region: Option<String>,
-    /// Where the bucket's name goes: into the path, or before the host. `Path` where an endpoint is given, else `VirtualHost`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub addressing: Option<Addressing>,
-    /// Certificates to trust besides the system's.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ca_bundle: Option<ConfigMapKeySource>,
-}
-
-/// A bucket of Google Cloud Storage.
-#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct GcsRemote {
-    /// The bucket's name.
-    #[schemars(length(min = 3, max = 222))]
-    pub bucket: String,
-    /// Keys below this prefix are mounted.
-    #[serde(default)]
-    #[schemars(length(max = 900))]
-    pub prefix: String,
-}
-
-/// A container of Azure Blob Storage.
-#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct AzureRemote {
-    /// The storage account.
-    #[schemars(length(min = 3, max = 24))]
-    pub account: String,
-    /// The container.
-    #[schemars(length(min = 3, max = 63))]
-    pub container: String,
-    /// Keys below this prefix are mounted.
-    #[serde(default)]
-    #[schemars(length(max = 900))]
-    pub prefix: String,
-}
-
-/// How a request names its bucket.
-#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Addressing {
-    /// `https://host/bucket/key`
-    Path,
-    /// `https://bucket.host/key`
-    VirtualHost,
-}
-
-/// A value that stands in a ConfigMap.
-#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct ConfigMapKeySource {
-    /// Which ConfigMap of the same namespace, and which of its keys.
-    pub config_map_key_ref: ConfigMapKey,
-}
-
-/// One key of one ConfigMap.
-#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct ConfigMapKey {
-    /// The ConfigMap.
-    #[schemars(length(min = 1, max = 253))]
-    pub name: String,
-    /// Its key.
-    #[schemars(length(min = 1, max = 253))]
-    pub key: String,
 }
 
 /// Exactly one way to be known to the remote.
@@ -401,10 +294,6 @@ pub enum LogLevel {
     Info,
     /// And why.
     Debug,
-}
-
-const fn timeout_seconds() -> i64 {
-    10
 }
 
 const fn ttl_seconds() -> i64 {

@@ -3,7 +3,7 @@
 //! Each rule has a CEL twin beside its field; `tests/tests/crd.rs` runs both over one table of
 //! documents and asserts one answer. A [`Problem`] names the field and says what to change. Pure.
 
-use crate::remote_mount::{Credentials, Expose, Metadata, Remote, RemoteMountSpec, S3Remote};
+use crate::{Credentials, Expose, Metadata, Remote, RemoteMountSpec, S3Remote};
 
 /// One thing that is wrong with a document.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,4 +1,6 @@
 //! The command line: `check`, and starts that cannot succeed.
+// A test fails by panicking.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::path::PathBuf;
 use std::process::{Command, Output};

@@ -1,4 +1,6 @@
 //! Path algebra by proptest: path ↔ key, and the mount table against a naive scan (M1, M2).
+// A test fails by panicking.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::sync::Arc;
 

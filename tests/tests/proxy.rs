@@ -3,6 +3,8 @@
 //! Most tests stand it before a small upstream that echoes what reached it, because what must be
 //! compared is the raw request; one signs requests and sends them through it to rclone,
 //! which checks signatures.
+// A test fails by panicking.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

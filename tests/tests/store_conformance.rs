@@ -2,6 +2,8 @@
 //!
 //! Named cases run on the memory and the redb store; then proptest drives both with the same random
 //! changes and asserts that nothing a reader can see tells them apart. redb is reopened on the way.
+// A test fails by panicking.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::path::Path;
 

@@ -8,6 +8,9 @@ use crate::stage::Stage;
 
 const CONTENT: &str = "0123456789";
 
+/// Request headers, and the status and body they get.
+type Row<'r> = (&'r [(&'r str, &'r str)], u16, &'r str);
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn r3_conditions_and_ranges_follow_rfc_9110() -> Result<()> {
     let stage = Stage::with(Kind::Weed, "r3-rfc9110", |m| m).await?;
@@ -19,7 +22,7 @@ async fn r3_conditions_and_ranges_follow_rfc_9110() -> Result<()> {
     let date = head.headers()["last-modified"].to_str()?.to_owned();
     let (weak, listed) = (format!("W/{etag}"), format!("\"x\", {etag}, \"y\""));
     let (old, new) = ("Sun, 06 Nov 1994 08:49:37 GMT", "Fri, 31 Dec 2100 23:59:59 GMT");
-    let table: &[(&[(&str, &str)], u16, &str)] = &[
+    let table: &[Row<'_>] = &[
         (&[("if-match", &etag)], 200, CONTENT),
         (&[("if-match", &listed)], 200, CONTENT),
         (&[("if-match", "*")], 200, CONTENT),

@@ -3,6 +3,8 @@
 //! Behind it a real S3 server, and between the two the counting, fault-injecting proxy. Each test has
 //! the name of its paragraph; `semantics_doc` holds the document and the tests to the same list. One
 //! server is shared by all tests of a run; each has its own bucket, proxy and sidecar.
+// A test fails by panicking.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod conditional;
 mod faults;

@@ -140,7 +140,7 @@ async fn sigterm_lets_requests_under_way_end() -> Result<()> {
 async fn two_sidecars_cannot_share_a_state_directory() -> Result<()> {
     let stage = Stage::new("shared-state").await?;
     let second = remotemount_tests::sidecar::Sidecar::builder().state_dir(stage.sidecar.state_dir()).start().await;
-    let error = format!("{:#}", second.err().expect("it must not start"));
+    let error = format!("{:#}", second.expect_err("it must not start"));
     assert!(error.contains("in use by another process"), "{error}");
     Ok(())
 }
