@@ -100,7 +100,7 @@ impl HttpDoor {
 
     async fn answer(&self, request: Request<Incoming>) -> Answer {
         let head = request.method() == Method::HEAD;
-        let answer = match self.route(&request).await {
+        let answer = match self.route(request).await {
             Ok(answer) => answer,
             Err(refusal) => refusal.answer(head),
         };
@@ -108,7 +108,7 @@ impl HttpDoor {
         answer
     }
 
-    async fn route(&self, request: &Request<Incoming>) -> Result<Answer, Refusal> {
+    async fn route(&self, request: Request<Incoming>) -> Result<Answer, Refusal> {
         if request.method() == Method::OPTIONS {
             let mut answer = empty(StatusCode::NO_CONTENT);
             answer.headers_mut().insert(ALLOW, METHODS);
@@ -117,7 +117,8 @@ impl HttpDoor {
         if request.method() != Method::GET && request.method() != Method::HEAD {
             return Err(Refusal::method(request.method(), request.uri().path(), METHODS));
         }
-        let asked = Asked::read(request)?;
+        // A body is not read: nothing that is served here has one.
+        let asked = Asked::read(request.into_parts().0)?;
         if asked.directory {
             return if asked.metadata {
                 metadata::answer(&self.filer.lookup(&asked.path, Want::Directory).await?)

@@ -1,7 +1,8 @@
 //! What a request asks for: its path, its query, and whether it is for a directory.
 
 use http::header::ACCEPT;
-use http::{HeaderMap, Method, Request};
+use http::request::Parts;
+use http::{HeaderMap, Method};
 use percent_encoding::percent_decode_str;
 
 use crate::doors::http::error::Refusal;
@@ -44,14 +45,14 @@ impl Asked {
     ///
     /// # Errors
     /// When no key can have the path, or a parameter cannot be read.
-    pub fn read<B>(request: &Request<B>) -> Result<Self, Refusal> {
-        let raw = request.uri().path();
+    pub fn read(request: Parts) -> Result<Self, Refusal> {
+        let raw = request.uri.path();
         let path = path(raw).map_err(|error| Refusal::path(raw, &error))?;
-        let accept = request.headers().get_all(ACCEPT);
+        let accept = request.headers.get_all(ACCEPT);
         let json = accept.iter().any(|value| value.to_str().is_ok_and(|value| value.contains("application/json")));
         let mut asked = Self {
             directory: raw.ends_with('/'),
-            head: request.method() == Method::HEAD,
+            head: request.method == Method::HEAD,
             metadata: false,
             json,
             pretty: false,
@@ -59,10 +60,10 @@ impl Asked {
             after: None,
             pattern: None,
             exclude: None,
-            headers: request.headers().clone(),
+            headers: request.headers,
             path,
         };
-        for (key, value) in form_urlencoded::parse(request.uri().query().unwrap_or_default().as_bytes()) {
+        for (key, value) in form_urlencoded::parse(request.uri.query().unwrap_or_default().as_bytes()) {
             match &*key {
                 "metadata" => asked.metadata = value == "true",
                 "pretty" => asked.pretty = value != "false" && value != "n",
