@@ -3,7 +3,7 @@
 
 CARGO ?= cargo
 export REMOTEMOUNT_TOOLS ?= $(HOME)/.cache/remotemount/tools
-DENY_VERSION := 0.19.9
+DENY_VERSION := 0.20.2
 
 .PHONY: help demo test lint bench tools crds clean
 
@@ -15,7 +15,7 @@ tools: ## Installs the S3 servers that tests, demo and bench run against
 
 demo: tools ## Walks through a bucket of 5,000 objects (KEEP=1 leaves it running)
 	$(CARGO) build --locked -p remotemount-sidecar -p remotemount-tests --bins
-	@target/debug/demo
+	@$(CARGO) run --locked -q -p remotemount-tests --bin demo
 
 test: tools ## Formatting, every test
 	$(CARGO) fmt --all --check
@@ -31,7 +31,7 @@ lint: ## Clippy without warnings; licences and bans where cargo-deny can be buil
 
 bench: tools ## Ratios against SeaweedFS's filer and nginx, written to bench/
 	$(CARGO) build --locked --release -p remotemount-sidecar -p remotemount-tests --bins
-	@target/release/bench
+	@$(CARGO) run --locked -q --release -p remotemount-tests --bin bench
 
 crds: ## Writes crds/remotemounts.yaml from the types
 	$(CARGO) run --locked -q -p remotemount-crds --features crdgen --bin crdgen > crds/remotemounts.yaml
