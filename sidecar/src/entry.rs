@@ -51,6 +51,8 @@ pub struct File {
     pub description: Option<Description>,
     /// When the question was asked that this is the answer to.
     pub asked: Millis,
+    /// A reader found another version since: not to be served without asking again.
+    pub doubted: bool,
 }
 
 /// A name as a directory.
@@ -60,6 +62,9 @@ pub struct Directory {
     pub asked: Millis,
     /// When this filer first saw it; object stores keep no time for directories.
     pub first_seen: Millis,
+    /// When the question was asked that told that there is no file of this name; none if nobody asked.
+    /// A directory that is known only from what lies below it says nothing of a file beside it.
+    pub file_absent: Option<Millis>,
 }
 
 /// Everything known of one name.
@@ -103,6 +108,19 @@ impl Millis {
     }
 }
 
+/// No answer is on its way for longer than this, in milliseconds; a row that is further ahead was
+/// written before the clock was set back.
+const LONGEST_ANSWER: u64 = 900_000;
+
+impl Millis {
+    /// Whether an answer to a question asked at `asked` replaces one asked at this time: it is later, or
+    /// this time is no time at all because the clock was set back since.
+    #[must_use]
+    pub const fn gives_way_to(self, asked: Self) -> bool {
+        self.0 <= asked.0 || self.0 > asked.0.saturating_add(LONGEST_ANSWER)
+    }
+}
+
 impl ETag {
     /// Takes a tag as a header has it.
     #[must_use]
@@ -118,7 +136,13 @@ impl ETag {
     /// The tag as a header has it.
     #[must_use]
     pub fn to_header(&self) -> String {
-        if self.0.starts_with("W/\"") { self.0.clone() } else { format!("\"{}\"", self.0) }
+        if self.is_weak() { self.0.clone() } else { format!("\"{}\"", self.0) }
+    }
+
+    /// Whether it says "the same for most purposes" only: two versions may share it.
+    #[must_use]
+    pub fn is_weak(&self) -> bool {
+        self.0.starts_with("W/\"")
     }
 
     /// The MD5 of the content, where the tag is one: 32 hex digits. Multipart tags are not.
@@ -132,7 +156,7 @@ impl File {
     /// A file without bytes or pointer: what exists only here.
     #[must_use]
     pub fn local(asked: Millis) -> Self {
-        Self { pointer: None, description: None, asked }
+        Self { pointer: None, description: None, asked, doubted: false }
     }
 
     /// Size in bytes.
@@ -152,7 +176,7 @@ impl File {
     #[must_use]
     pub fn merge(old: Option<Self>, mut new: Self) -> Self {
         let Some(old) = old else { return new };
-        if old.asked > new.asked || (old.pointer.is_none() && new.pointer.is_some()) {
+        if !old.asked.gives_way_to(new.asked) || (old.pointer.is_none() && new.pointer.is_some()) {
             return old;
         }
         if new.description.is_none() && old.pointer == new.pointer {
@@ -163,11 +187,19 @@ impl File {
 }
 
 impl Directory {
+    /// A directory as of `asked`; nothing is said of a file of the same name.
+    #[must_use]
+    pub const fn seen(asked: Millis) -> Self {
+        Self { asked, first_seen: asked, file_absent: None }
+    }
+
     /// What is kept when `new` meets `old`: the later question, the earlier sight.
     #[must_use]
     pub fn merge(old: Option<Self>, new: Self) -> Self {
         let Some(old) = old else { return new };
-        Self { asked: old.asked.max(new.asked), first_seen: old.first_seen.min(new.first_seen) }
+        let asked = if old.asked.gives_way_to(new.asked) { new.asked } else { old.asked };
+        let file_absent = old.file_absent.max(new.file_absent);
+        Self { asked, first_seen: old.first_seen.min(new.first_seen), file_absent }
     }
 }
 
@@ -185,13 +217,19 @@ mod tests {
 
     fn file(size: u64, asked: u64) -> File {
         let pointer = Pointer { size, etag: ETag::from_header("\"x\""), modified: 1 };
-        File { pointer: Some(pointer), description: None, asked: Millis(asked) }
+        File { pointer: Some(pointer), description: None, asked: Millis(asked), doubted: false }
     }
 
     #[test]
     fn the_later_question_wins() {
         assert_eq!(File::merge(Some(file(1, 20)), file(2, 10)).size(), 1);
         assert_eq!(File::merge(Some(file(1, 20)), file(2, 30)).size(), 2);
+    }
+
+    #[test]
+    fn a_clock_set_back_leaves_no_row_for_ever() {
+        assert_eq!(File::merge(Some(file(1, 10_000_000)), file(2, 1_000_000)).size(), 2);
+        assert_eq!(File::merge(Some(file(1, 1_500_000)), file(2, 1_000_000)).size(), 1);
     }
 
     #[test]

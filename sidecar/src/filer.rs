@@ -15,6 +15,7 @@ pub mod walk;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::entry::Node;
@@ -44,6 +45,8 @@ struct Shared {
     walks: Arc<Walks>,
     negatives: Negatives,
     tasks: TaskTracker,
+    /// Ends walks that wait for someone to list further.
+    stop: CancellationToken,
 }
 
 /// Which half of a name is wanted, and how well known.
@@ -143,11 +146,13 @@ impl Filer {
             walks: Arc::default(),
             negatives: Negatives::default(),
             tasks: TaskTracker::new(),
+            stop: CancellationToken::new(),
         }))
     }
 
     /// Waits until every flight and walk has landed and is persisted; new ones are still let in.
     pub async fn land(&self) {
+        self.0.stop.cancel();
         self.0.tasks.close();
         self.0.tasks.wait().await;
     }

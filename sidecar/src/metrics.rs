@@ -90,6 +90,15 @@ pub struct MountMetrics {
     pub read_bytes: Counter,
 }
 
+/// Answers that are counted without a look at the family.
+const COMMON_CODES: [u16; 4] = [200, 206, 304, 404];
+
+/// What the HTTP door counts.
+pub struct HttpMetrics {
+    common: [Counter; 4],
+    all: Family<ByCode, Counter>,
+}
+
 /// What one mount's remote counts.
 #[derive(Clone)]
 pub struct RemoteMetrics {
@@ -160,18 +169,37 @@ impl Metrics {
         RemoteMetrics { mount: name.to_owned(), metrics: self.clone() }
     }
 
-    /// The counter of one status at the HTTP door.
+    /// The counters of the HTTP door.
     #[must_use]
-    pub fn http(&self, code: u16) -> Counter {
-        self.http.get_or_create_owned(&ByCode { code })
+    pub fn http(&self) -> HttpMetrics {
+        let common = COMMON_CODES.map(|code| self.http.get_or_create_owned(&ByCode { code }));
+        HttpMetrics { common, all: self.http.clone() }
+    }
+}
+
+impl HttpMetrics {
+    /// Counts one answer.
+    pub fn count(&self, code: u16) {
+        match COMMON_CODES.iter().position(|common| *common == code) {
+            Some(at) => self.common[at].inc(),
+            None => self.all.get_or_create(&ByCode { code }).inc(),
+        };
     }
 }
 
 impl RemoteMetrics {
     /// Counts one request that took `elapsed` and failed with `error`, or did not.
-    pub fn record(&self, operation: Operation, error: Option<ErrorKind>, elapsed: Duration) {
+    pub fn answered(&self, operation: Operation, error: Option<ErrorKind>, elapsed: Duration) {
+        self.count(operation, error.map_or("ok", ErrorKind::as_str), elapsed);
+    }
+
+    /// Counts one request that nobody waited for to its end.
+    pub fn cancelled(&self, operation: Operation, elapsed: Duration) {
+        self.count(operation, "cancelled", elapsed);
+    }
+
+    fn count(&self, operation: Operation, result: &'static str, elapsed: Duration) {
         let (mount, operation) = (self.mount.clone(), operation.as_str());
-        let result = error.map_or("ok", ErrorKind::as_str);
         self.metrics.requests.get_or_create(&ByRequest { mount: mount.clone(), operation, result }).inc();
         self.metrics.request_seconds.get_or_create(&ByOperation { mount, operation }).observe(elapsed.as_secs_f64());
     }

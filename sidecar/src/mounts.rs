@@ -63,6 +63,8 @@ pub struct Mount {
     spec: RemoteMountSpec,
     /// Set once the remote lists keys out of order: then a listing is served only when complete.
     unordered: AtomicBool,
+    /// Set once a listing of several pages came in order: then one may begin in the middle.
+    order_seen: AtomicBool,
     failed_at: AtomicU64,
 }
 
@@ -159,6 +161,7 @@ async fn build(
         name,
         spec,
         unordered: AtomicBool::new(false),
+        order_seen: AtomicBool::new(false),
         failed_at: AtomicU64::new(0),
     }
 }
@@ -211,6 +214,17 @@ impl Mount {
     #[must_use]
     pub fn unordered(&self) -> bool {
         self.unordered.load(Ordering::Relaxed)
+    }
+
+    /// Whether the remote was seen listing keys in order, over several pages, and never out of it.
+    #[must_use]
+    pub fn ordered(&self) -> bool {
+        self.order_seen.load(Ordering::Relaxed) && !self.unordered()
+    }
+
+    /// Remembers that a listing of several pages came in order.
+    pub fn set_order_seen(&self) {
+        self.order_seen.store(true, Ordering::Relaxed);
     }
 
     /// Remembers that the remote lists keys out of order.

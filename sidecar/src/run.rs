@@ -87,12 +87,12 @@ async fn serve(args: RunArgs) -> anyhow::Result<()> {
         stop: stop.clone(),
     };
     let seen = source::fingerprint(&args.mounts);
-    watch.reload().await;
-    let watch = tokio::spawn(watch.run(seen));
+    let done = watch.reload().await;
+    let watch = tokio::spawn(watch.run(seen, done));
 
     let filer = Filer::new(mounts, store, writer, metrics.clone());
     let drain = Duration::from_secs(args.drain_seconds);
-    let door = HttpDoor::new(filer.clone(), metrics);
+    let door = HttpDoor::new(filer.clone(), &metrics);
     let door = tokio::spawn(door.serve(http_listener, stop.clone(), drain));
     tracing::info!(http = %args.http, admin = %args.admin, "serving");
 

@@ -41,9 +41,9 @@ pub struct Child {
 /// One change, applied whole or not at all.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Change {
-    /// Keep a file, by the rules of [`File::merge`].
+    /// Keep a file, by the rules of [`File::merge`]. A name that a complete listing, asked for later, did not have stays away (L8).
     PutFile(MountId, RelPath, File),
-    /// Keep a directory, by the rules of [`Directory::merge`].
+    /// Keep a directory, by the rules of [`Directory::merge`] and the same exception.
     PutDirectory(MountId, RelPath, Directory),
     /// The name is no remote file as of `asked`. A later answer and a local-only file stay.
     FileGone(MountId, RelPath, Millis),

@@ -33,7 +33,7 @@ use tokio_util::sync::CancellationToken;
 use crate::doors::http::error::Refusal;
 use crate::doors::http::request::Asked;
 use crate::filer::{Filer, FilerError, Want};
-use crate::metrics::Metrics;
+use crate::metrics::{HttpMetrics, Metrics};
 
 /// What a response carries: bytes at hand, or bytes as they come.
 pub type Body = Either<Full<Bytes>, StreamBody<BoxStream<'static, Result<Frame<Bytes>, FilerError>>>>;
@@ -50,14 +50,14 @@ const METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, OPTIONS");
 #[derive(Clone)]
 pub struct HttpDoor {
     filer: Filer,
-    metrics: Arc<Metrics>,
+    metrics: Arc<HttpMetrics>,
 }
 
 impl HttpDoor {
     /// A door to `filer`.
     #[must_use]
-    pub fn new(filer: Filer, metrics: Metrics) -> Self {
-        Self { filer, metrics: Arc::new(metrics) }
+    pub fn new(filer: Filer, metrics: &Metrics) -> Self {
+        Self { filer, metrics: Arc::new(metrics.http()) }
     }
 
     /// Serves `listener` until `stop`, then finishes what is under way, for at most `drain`.
@@ -104,7 +104,7 @@ impl HttpDoor {
             Ok(answer) => answer,
             Err(refusal) => refusal.answer(head),
         };
-        self.metrics.http(answer.status().as_u16()).inc();
+        self.metrics.count(answer.status().as_u16());
         answer
     }
 
@@ -126,9 +126,13 @@ impl HttpDoor {
                 directory::answer(&self.filer, &asked).await
             };
         }
-        // A HEAD needs what a listing does not tell; a GET learns it from the read.
-        let want = if asked.head && !asked.metadata { Want::Described } else { Want::Any };
-        let found = self.filer.lookup(&asked.path, want).await?;
+        // Most answers need what a listing does not tell (R3); a plain GET learns it from the read.
+        let plain = !asked.head && !asked.metadata && !conditional::present(&asked.headers);
+        let want = if plain { Want::Any } else { Want::Described };
+        let mut found = self.filer.lookup(&asked.path, want).await?;
+        if plain && found.node.file.as_ref().is_some_and(|file| file.size() == 0) {
+            found = self.filer.lookup(&asked.path, Want::Described).await?; // nothing is read of it
+        }
         if asked.metadata {
             return metadata::answer(&found);
         }

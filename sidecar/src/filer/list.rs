@@ -76,6 +76,8 @@ impl Filer {
         };
         let mut listed = match outcome {
             Ok(listed) => listed,
+            // The remote has nothing there, but the way to a nested mount leads through it (M1).
+            Err(Ended::NotFound) if !names.is_empty() => Listed::default(),
             Err(ended) => self.after_failure(mount, &rel, selection, &names, ended)?,
         };
         overlay(&names, selection, &mut listed);
@@ -94,6 +96,10 @@ impl Filer {
         if let Some(listing) = listing.filter(|listing| listing.asked.fresh(mount.freshness.listing, clock::now())) {
             mount.metrics.listing_hit.inc();
             let listed = self.collect(mount, rel, selection, nested, &Source::Store).await?;
+            // Retired meanwhile, its rows may be half gone: that is no listing (D2, M3).
+            if self.stored(mount, rel, self.0.store.listing(mount.id, rel)).is_none() {
+                return Err(Ended::Lost);
+            }
             return Ok(Listed { unnameable: listing.unnameable, ..listed });
         }
         let now = clock::now();
@@ -142,15 +148,18 @@ impl Filer {
             };
             loop {
                 let batch = self.0.store.children(mount.id, rel, &cursor, BATCH).map_err(Ended::Store)?;
-                let full = batch.len() == BATCH;
+                let mut more = batch.len() == BATCH;
                 for child in batch {
                     let place = child.cursor();
                     if bound.as_ref().is_some_and(|bound| place > *bound) {
+                        more = false;
                         break;
                     }
                     cursor = place;
-                    let confirmed = child.confirmed().is_none_or(|asked| asked >= since);
-                    if !confirmed || nested.contains(&child.name) || !(selection.keep)(&child.name) {
+                    if !self.confirmed(mount, rel, &child, since)
+                        || nested.contains(&child.name)
+                        || !(selection.keep)(&child.name)
+                    {
                         continue;
                     }
                     if listed.children.len() == selection.limit {
@@ -158,7 +167,7 @@ impl Filer {
                     }
                     listed.children.push(child);
                 }
-                if !full || bound.as_ref().is_some_and(|bound| cursor >= *bound) {
+                if !more {
                     break;
                 }
             }
@@ -167,6 +176,13 @@ impl Filer {
                 _ => return Ok(listed),
             }
         }
+    }
+
+    /// Whether a row counts: local-only, or told of since `since` and not found absent later (L8).
+    fn confirmed(&self, mount: &Mount, rel: &RelPath, child: &Child, since: Millis) -> bool {
+        child.confirmed().is_none_or(|asked| {
+            asked >= since && !self.0.negatives.absent_since(mount.id, &rel.child(&child.name), asked)
+        })
     }
 
     /// A remote that cannot be asked: the last complete listing, marked stale, while it is good for that.
@@ -260,7 +276,7 @@ impl From<&End> for Ended {
 /// One character before the place itself, because servers differ in what "after `a`" means for the
 /// keys below `a/`; what comes before the place is left out by name.
 fn resume(mount: &Mount, selection: &Selection<'_>) -> String {
-    if mount.unordered() || !mount.remote.capabilities().start_after {
+    if !mount.ordered() || !mount.remote.capabilities().start_after {
         return String::new();
     }
     let mut name = selection.after.as_str().trim_end_matches('/').to_owned();
@@ -270,7 +286,7 @@ fn resume(mount: &Mount, selection: &Selection<'_>) -> String {
 
 /// Puts the names of nested mounts where they belong.
 fn overlay(names: &BTreeSet<String>, selection: &Selection<'_>, listed: &mut Listed) {
-    let directory = Entry::Directory(Directory { asked: Millis(0), first_seen: Millis(0) });
+    let directory = Entry::Directory(Directory::seen(Millis(0)));
     let end = listed.children.last().map(Child::cursor).filter(|_| listed.more);
     for name in names.iter().filter(|name| (selection.keep)(name)) {
         let child = Child { name: name.clone(), entry: directory.clone() };

@@ -1,22 +1,37 @@
 //! Lookup: store hit and fresh → answer; else one flight asks the remote (L1–L8).
 //!
 //! On a miss HEAD of the key and LIST of `key/` go side by side, so that a directory that was never
-//! listed is found too (L2). A file that is only being revalidated costs a HEAD alone, and the LIST
-//! only if the file is gone. The flight publishes first and persists then, so a slow disk never makes
-//! a caller wait (L4). Persisting asks no one: it writes what is known, ancestors included (L5).
+//! listed is found too (L2). Once HEAD has found a file, callers have their answer; the LIST, slower on
+//! most servers, only completes what is kept. A file that is being revalidated costs a HEAD alone, and
+//! the LIST only if it is gone. The flight publishes first and persists then, so a slow disk never
+//! makes a caller wait (L4). Persisting asks no one: it writes what is known, ancestors included (L5).
 
 use std::sync::Arc;
 
+use futures_util::future::{Either, select};
+
 use crate::clock;
 use crate::entry::{Directory, File, Millis, Node};
+use crate::filer::flight::Publisher;
 use crate::filer::{Filer, FilerError, Found, Want};
 use crate::mounts::Mount;
 use crate::path::{FilerPath, MAX_KEY_BYTES, RelPath};
-use crate::remote::{ListRequest, RemoteError};
+use crate::remote::{ListPage, ListRequest, RemoteError, Stat};
 use crate::store::{Change, MountId};
 
-/// What a flight is about: one name, or one name's directory half.
-pub type FlightKey = (MountId, RelPath, bool);
+/// What a flight is about: one name, and how it is asked for.
+pub type FlightKey = (MountId, RelPath, Question);
+
+/// How a name is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Question {
+    /// Nothing is known: both ways at once; a file that is found answers at once.
+    Name,
+    /// A file is known: HEAD, and LIST only if it is gone.
+    File,
+    /// The directory is wanted, whatever file has the name: LIST.
+    Directory,
+}
 
 /// What a flight answers: what the remote has, or why it could not be asked.
 pub type Answer = Result<Node, RemoteError>;
@@ -60,8 +75,12 @@ impl Filer {
             return Ok(found(known, true));
         }
         mount.metrics.miss.inc();
-        let head_only = want != Want::Directory && known.file.is_some();
-        match self.fly(mount, &rel, want, head_only).await {
+        let question = match want {
+            Want::Directory => Question::Directory,
+            Want::Any | Want::Described if known.file.is_some() => Question::File,
+            Want::Any | Want::Described => Question::Name,
+        };
+        match self.fly(mount, &rel, want, question).await {
             Some(Ok(node)) => {
                 mount.set_failed(None);
                 if satisfies(&node, want) { Ok(found(node, false)) } else { Err(FilerError::not_found(mount, &rel)) }
@@ -84,18 +103,21 @@ impl Filer {
     }
 
     /// Reads only the half that matters, where that is enough.
+    ///
+    /// A row that a later question found absent is none: it was on its way then (L8).
     fn known(&self, mount: &Mount, rel: &RelPath, want: Want) -> Node {
+        let gone = |asked| self.0.negatives.absent_since(mount.id, rel, asked);
         let file = self.stored(mount, rel, self.0.store.file(mount.id, rel));
+        let file = file.filter(|file| file.pointer.is_none() || !gone(file.asked));
         if file.is_some() && want != Want::Directory {
             return Node { file, directory: None };
         }
         let directory = self.stored(mount, rel, self.0.store.directory(mount.id, rel));
-        Node { file, directory }
+        Node { file, directory: directory.filter(|directory| !gone(directory.asked)) }
     }
 
-    /// A file alone is revalidated by HEAD alone; all else asks both ways, in a flight of its own kind.
-    async fn fly(&self, mount: &Arc<Mount>, rel: &RelPath, want: Want, head_only: bool) -> Option<Answer> {
-        let key = (mount.id, rel.clone(), head_only);
+    async fn fly(&self, mount: &Arc<Mount>, rel: &RelPath, want: Want, question: Question) -> Option<Answer> {
+        let key = (mount.id, rel.clone(), question);
         let (filer, mount, rel) = (self.clone(), Arc::clone(mount), rel.clone());
         self.0
             .flights
@@ -107,87 +129,151 @@ impl Filer {
                 if landed || (known.is_empty() && filer.0.negatives.absent(mount.id, &rel, asked)) {
                     return publisher.publish(Ok(known));
                 }
-                let answer = ask(&mount, &rel, head_only).await;
-                let changes = match &answer {
-                    Ok(seen) => filer.learn(&mount, &rel, &known, seen, asked),
-                    Err(_) => Vec::new(),
-                };
-                publisher.publish(answer.map(|seen| seen.node(asked)));
-                filer.persist(&mount, &rel, changes).await;
+                Flight { filer: &filer, mount: &mount, rel: &rel, known, asked }.fly(question, publisher).await;
             })
             .await
     }
+}
 
-    /// What an answer means for the store and the remembered absences.
-    fn learn(&self, mount: &Mount, rel: &RelPath, known: &Node, seen: &Seen, asked: Millis) -> Vec<Change> {
-        let mut changes = Vec::new();
-        let node = seen.node(asked);
-        match node.file {
-            Some(file) => changes.push(Change::PutFile(mount.id, rel.clone(), file)),
-            None if known.file.is_some() => {
-                tracing::info!(event = "removed", mount = mount.name, path = %mount.path.join(rel), "the remote no longer has the file");
-                mount.metrics.removed.inc();
-                changes.push(Change::FileGone(mount.id, rel.clone(), asked));
-            }
-            None => {}
-        }
-        match seen.directory {
-            Some(true) => changes.push(put_directory(mount.id, rel.clone(), asked)),
-            Some(false) if known.directory.is_some() => {
-                tracing::info!(event = "removed", mount = mount.name, path = %mount.path.join(rel), "the remote no longer has the directory");
-                mount.metrics.removed.inc();
-                changes.push(Change::DirectoryGone(mount.id, rel.clone(), asked));
-            }
-            _ => {}
-        }
-        if seen.file.is_some() || seen.directory == Some(true) {
-            self.0.negatives.forget(mount.id, rel);
-            changes.extend(rel.ancestors().map(|above| put_directory(mount.id, above, asked)));
-        } else {
-            let until = clock::now().plus_seconds(mount.freshness.negative);
-            self.0.negatives.remember(mount.id, rel, asked, until);
-        }
-        changes
-    }
+/// What the remote said of one half of a name.
+enum Told<T> {
+    /// It was not asked, or could not be told.
+    Unknown,
+    Absent,
+    Present(T),
 }
 
 /// What the remote said of one name.
 struct Seen {
-    file: Option<crate::remote::Stat>,
-    /// `None` when it was not asked, or could not be told.
-    directory: Option<bool>,
+    file: Told<Stat>,
+    directory: Told<()>,
 }
 
 impl Seen {
+    const fn file(stat: Stat) -> Self {
+        Self { file: Told::Present(stat), directory: Told::Unknown }
+    }
+
     fn node(&self, asked: Millis) -> Node {
-        let file = self.file.as_ref().map(|stat| File {
-            pointer: Some(stat.pointer.clone()),
-            description: Some(stat.description.clone()),
-            asked,
-        });
-        let directory = (self.directory == Some(true)).then_some(Directory { asked, first_seen: asked });
-        Node { file, directory }
+        let file = match &self.file {
+            Told::Present(Stat { pointer, description }) => {
+                let (pointer, description) = (Some(pointer.clone()), Some(description.clone()));
+                Some(File { pointer, description, asked, doubted: false })
+            }
+            Told::Unknown | Told::Absent => None,
+        };
+        let file_absent = matches!(self.file, Told::Absent).then_some(asked);
+        let directory = matches!(self.directory, Told::Present(()));
+        Node { file, directory: directory.then_some(Directory { file_absent, ..Directory::seen(asked) }) }
     }
 }
 
-async fn ask(mount: &Mount, rel: &RelPath, head_only: bool) -> Result<Seen, RemoteError> {
-    let key = mount.prefix.key(rel);
-    let below = ListRequest { prefix: mount.prefix.below(rel), limit: 1, ..ListRequest::default() };
-    if head_only && let Some(stat) = mount.remote.stat(&key).await? {
-        return Ok(Seen { file: Some(stat), directory: None });
+/// One flight, under way.
+struct Flight<'f> {
+    filer: &'f Filer,
+    mount: &'f Mount,
+    rel: &'f RelPath,
+    known: Node,
+    asked: Millis,
+}
+
+impl Flight<'_> {
+    async fn fly(&self, question: Question, publisher: Publisher<Answer>) {
+        let key = self.mount.prefix.key(self.rel);
+        let request = ListRequest { prefix: self.mount.prefix.below(self.rel), limit: 1, ..ListRequest::default() };
+        let list = || self.mount.remote.list(&request);
+        let seen = match question {
+            Question::File => match self.mount.remote.stat(&key).await {
+                Ok(Some(stat)) => Ok(Seen::file(stat)),
+                Ok(None) => both(Ok(None), list().await),
+                Err(error) => Err(error),
+            },
+            Question::Directory => list().await.map(|page| Seen { file: Told::Unknown, directory: told(&page) }),
+            Question::Name => match select(self.mount.remote.stat(&key), list()).await {
+                Either::Left((Ok(Some(stat)), list)) => return self.found(stat, list, publisher).await,
+                Either::Left((stat, list)) => both(stat, list.await),
+                Either::Right((page, stat)) => both(stat.await, page),
+            },
+        };
+        let changes = seen.as_ref().map(|seen| self.learn(seen)).unwrap_or_default();
+        publisher.publish(seen.map(|seen| seen.node(self.asked)));
+        self.filer.persist(self.mount, self.rel, changes).await;
     }
-    let (stat, page) = if head_only {
-        (Ok(None), mount.remote.list(&below).await)
-    } else {
-        tokio::join!(mount.remote.stat(&key), mount.remote.list(&below))
-    };
-    let file = stat?;
-    let directory = page.map(|page| !page.objects.is_empty() || !page.prefixes.is_empty());
-    // Without the right to list, a file that HEAD found is still a file.
-    match (file, directory) {
-        (Some(file), Err(_)) => Ok(Seen { file: Some(file), directory: None }),
-        (file, directory) => Ok(Seen { file, directory: Some(directory?) }),
+
+    /// A file: whoever asked has the answer; the LIST only completes what is kept.
+    async fn found(
+        &self,
+        stat: Stat,
+        list: impl Future<Output = Result<ListPage, RemoteError>>,
+        publisher: Publisher<Answer>,
+    ) {
+        let seen = Seen::file(stat);
+        let changes = self.learn(&seen);
+        publisher.publish(Ok(seen.node(self.asked)));
+        let ((), page) = tokio::join!(self.filer.persist(self.mount, self.rel, changes), list);
+        if let Ok(page) = page {
+            let changes = self.learn_directory(&Seen { file: seen.file, directory: told(&page) });
+            self.filer.persist(self.mount, self.rel, changes).await;
+        }
     }
+
+    /// What an answer means for the store and the remembered absences.
+    fn learn(&self, seen: &Seen) -> Vec<Change> {
+        let (mount, rel, negatives) = (self.mount, self.rel, &self.filer.0.negatives);
+        let mut changes = self.learn_directory(seen);
+        match (&seen.file, seen.node(self.asked).file) {
+            (_, Some(file)) => changes.push(Change::PutFile(mount.id, rel.clone(), file)),
+            (Told::Absent, None) if self.known.file.is_some() => {
+                self.gone("file");
+                changes.push(Change::FileGone(mount.id, rel.clone(), self.asked));
+            }
+            _ => {}
+        }
+        match (&seen.file, &seen.directory) {
+            (Told::Present(_), _) | (_, Told::Present(())) => {
+                negatives.forget(mount.id, rel, self.asked);
+                changes.extend(rel.ancestors().map(|above| put_directory(mount.id, above, self.asked)));
+            }
+            (Told::Absent, Told::Absent) => {
+                let until = clock::now().plus_seconds(mount.freshness.negative);
+                negatives.remember(mount.id, rel, self.asked, until);
+            }
+            _ => {}
+        }
+        changes
+    }
+
+    fn learn_directory(&self, seen: &Seen) -> Vec<Change> {
+        match (&seen.directory, seen.node(self.asked).directory) {
+            (_, Some(directory)) => vec![Change::PutDirectory(self.mount.id, self.rel.clone(), directory)],
+            // The directory half of a known file was not looked at: it may be there.
+            (Told::Absent, None) if !self.known.is_empty() => {
+                if self.known.directory.is_some() {
+                    self.gone("directory");
+                }
+                vec![Change::DirectoryGone(self.mount.id, self.rel.clone(), self.asked)]
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    fn gone(&self, what: &str) {
+        let path = self.mount.path.join(self.rel);
+        tracing::info!(event = "removed", mount = self.mount.name, %path, "the remote no longer has the {what}");
+        self.mount.metrics.removed.inc();
+    }
+}
+
+/// What the two answers come to. Without the right to list, a file that HEAD found is still a file.
+fn both(stat: Result<Option<Stat>, RemoteError>, page: Result<ListPage, RemoteError>) -> Result<Seen, RemoteError> {
+    match (stat?, page) {
+        (Some(stat), Err(_)) => Ok(Seen::file(stat)),
+        (file, page) => Ok(Seen { file: file.map_or(Told::Absent, Told::Present), directory: told(&page?) }),
+    }
+}
+
+fn told(page: &ListPage) -> Told<()> {
+    if page.objects.is_empty() && page.prefixes.is_empty() { Told::Absent } else { Told::Present(()) }
 }
 
 /// How far what is known can be trusted.
@@ -202,13 +288,18 @@ enum Age {
 impl Age {
     fn of(known: &Node, want: Want, mount: &Mount, now: Millis) -> Self {
         let asked = match (&known.file, known.directory, want) {
-            (Some(File { pointer: None, .. }), _, Want::Any | Want::Described) => return Self::Fresh,
-            (Some(file), _, Want::Any) => file.asked,
-            (Some(file), _, Want::Described) if file.description.is_some() => file.asked,
+            (_, Some(directory), Want::Directory) => directory.asked,
+            (_, None, Want::Directory) | (None, None, _) => return Self::Unknown,
+            (Some(File { pointer: None, .. }), _, _) => return Self::Fresh,
             // Known, but not well enough: it must be asked for.
-            (Some(_), _, Want::Described) => return Self::Unknown,
-            (None, Some(directory), _) | (Some(_), Some(directory), Want::Directory) => directory.asked,
-            (_, None, _) => return Self::Unknown,
+            (Some(file), _, _) if file.doubted => return Self::Unknown,
+            (Some(file), _, Want::Described) if file.description.is_none() => return Self::Unknown,
+            (Some(file), _, _) => file.asked,
+            // A file of the same name would come first; whether there is one must be known as well.
+            (None, Some(directory), _) => match directory.file_absent {
+                Some(asked) => asked.min(directory.asked),
+                None => return Self::Unknown,
+            },
         };
         let freshness = mount.freshness;
         if asked.fresh(freshness.entry, now) {
@@ -229,11 +320,10 @@ fn satisfies(node: &Node, want: Want) -> bool {
 }
 
 fn synthetic_directory() -> Node {
-    let start = Directory { asked: Millis(0), first_seen: Millis(0) };
-    Node { file: None, directory: Some(start) }
+    Node { file: None, directory: Some(Directory::seen(Millis(0))) }
 }
 
 /// A directory as of `asked`.
 pub fn put_directory(mount: MountId, path: RelPath, asked: Millis) -> Change {
-    Change::PutDirectory(mount, path, Directory { asked, first_seen: asked })
+    Change::PutDirectory(mount, path, Directory::seen(asked))
 }

@@ -5,6 +5,8 @@
 //! and for as long as there is room it keeps an older answer, still on its way, from bringing the name
 //! back (L8). Finding a name forgets its absence and that of every directory above it.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use quick_cache::sync::Cache;
 
 use crate::entry::Millis;
@@ -21,11 +23,11 @@ struct Absence {
 }
 
 /// Remembered absences.
-pub struct Negatives(Cache<(MountId, RelPath), Absence>);
+pub struct Negatives(Cache<(MountId, RelPath), Absence>, AtomicU64);
 
 impl Default for Negatives {
     fn default() -> Self {
-        Self(Cache::new(CAPACITY))
+        Self(Cache::new(CAPACITY), AtomicU64::new(0))
     }
 }
 
@@ -39,18 +41,22 @@ impl Negatives {
     /// Whether the name was found absent by a question asked after `asked`.
     #[must_use]
     pub fn absent_since(&self, mount: MountId, path: &RelPath, asked: Millis) -> bool {
-        self.0.get(&(mount, path.clone())).is_some_and(|absence| absence.asked > asked)
+        // Most of what is served was asked for after the last absence; that costs one comparison.
+        self.1.load(Ordering::Relaxed) > asked.0
+            && self.0.get(&(mount, path.clone())).is_some_and(|absence| absence.asked > asked)
     }
 
     /// Remembers that the name was absent when asked for at `asked`, good for answers until `until`.
     pub fn remember(&self, mount: MountId, path: &RelPath, asked: Millis, until: Millis) {
+        self.1.fetch_max(asked.0, Ordering::Relaxed);
         self.0.insert((mount, path.clone()), Absence { asked, until });
     }
 
-    /// Forgets the absence of a name that exists, and of every directory above it.
-    pub fn forget(&self, mount: MountId, path: &RelPath) {
+    /// Forgets the absence of a name that was there when asked for at `asked`, and of every directory
+    /// above it; an absence learnt from a later question stays (L8).
+    pub fn forget(&self, mount: MountId, path: &RelPath, asked: Millis) {
         for path in std::iter::once(path.clone()).chain(path.ancestors()) {
-            self.0.remove(&(mount, path));
+            self.0.remove_if(&(mount, path), |absence| absence.asked <= asked);
         }
     }
 }

@@ -115,6 +115,9 @@ impl State {
     async fn next(&mut self) -> Option<Result<Bytes, FilerError>> {
         let silence = Duration::from_secs(self.source.mount.timeout_seconds);
         loop {
+            if self.at >= self.end {
+                return None;
+            }
             let body = match &mut self.body {
                 Some(body) => body,
                 None => match self.source.open(self.at..self.end).await {

@@ -10,13 +10,13 @@
 //! nothing until they are complete.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use tokio::sync::watch;
 
 use crate::clock;
-use crate::entry::{File, Listing, Millis};
+use crate::entry::{Directory, File, Listing, Millis};
 use crate::filer::lookup::put_directory;
 use crate::filer::{Filer, PERSIST};
 use crate::mounts::Mount;
@@ -26,6 +26,8 @@ use crate::store::{Change, Cursor, MountId, StoreError};
 
 /// Keys a page; what S3 gives at most.
 const PAGE: u16 = 1000;
+/// Who begins a listing joins a walk that began up to so many seconds ago, however short listings are good for.
+const MINGLE: u64 = 5;
 /// A walk that nobody waits for ends after this.
 const ABANDONED: Duration = Duration::from_secs(60);
 
@@ -108,22 +110,24 @@ impl Filer {
     /// The walk of the whole directory, if one is under way and has come as far as `place`.
     pub(super) fn walk_under_way(&self, mount: &Mount, directory: &RelPath, place: &Cursor) -> Option<Arc<Walk>> {
         let walk = self.0.walks.open().get(&(mount.id, directory.clone(), String::new())).cloned()?;
-        let reached = *place == Cursor::start() || walk.progress().covered.is_some_and(|covered| covered >= *place);
-        reached.then_some(walk)
+        let reached = walk.progress().covered.is_some_and(|covered| covered >= *place);
+        (*place != Cursor::start() && reached).then_some(walk)
     }
 
     /// The walk of a directory from `start` on (empty for the whole), begun if there is none.
     pub(super) fn walk(&self, mount: &Arc<Mount>, directory: &RelPath, start: &str) -> Arc<Walk> {
         let key = (mount.id, directory.clone(), start.to_owned());
         let mut open = self.0.walks.open();
-        if let Some(walk) = open.get(&key) {
+        // A walk kept going by a slow reader may be old; who begins a listing then begins a walk.
+        let good = mount.freshness.listing.max(MINGLE);
+        if let Some(walk) = open.get(&key).filter(|walk| walk.asked.fresh(good, clock::now())) {
             return Arc::clone(walk);
         }
         let (demand, wanted) = watch::channel(0);
         let (say, progress) = watch::channel(Progress::default());
         let walk = Arc::new(Walk { asked: clock::now(), whole: start.is_empty(), demand, progress });
         open.insert(key.clone(), Arc::clone(&walk));
-        let guard = Ended { filer: self.clone(), key };
+        let guard = Ended { filer: self.clone(), key, walk: Arc::downgrade(&walk) };
         let (filer, mount, asked) = (self.clone(), Arc::clone(mount), walk.asked);
         self.0.tasks.spawn(async move {
             let (_, directory, start) = &guard.key;
@@ -135,6 +139,8 @@ impl Filer {
                 told: None,
                 unnameable: 0,
                 exists: directory.is_root(),
+                whole: start.is_empty(),
+                published: false,
             };
             let end = run.pages(start, wanted, &say).await;
             // Out of the table before its end is told: who hears it and asks again gets a new walk.
@@ -149,11 +155,15 @@ impl Filer {
 struct Ended {
     filer: Filer,
     key: WalkKey,
+    walk: Weak<Walk>,
 }
 
 impl Drop for Ended {
     fn drop(&mut self) {
-        self.filer.0.walks.open().remove(&self.key);
+        let mut open = self.filer.0.walks.open();
+        if open.get(&self.key).is_some_and(|walk| std::ptr::eq(Arc::as_ptr(walk), self.walk.as_ptr())) {
+            open.remove(&self.key);
+        }
     }
 }
 
@@ -165,6 +175,9 @@ struct Run<'r> {
     told: Option<Cursor>,
     unnameable: u64,
     exists: bool,
+    whole: bool,
+    /// Whether anyone was told of a page.
+    published: bool,
 }
 
 impl Run<'_> {
@@ -178,8 +191,11 @@ impl Run<'_> {
         let mut done = 0;
         loop {
             let demand = wanted.wait_for(|demand| *demand > done);
-            if tokio::time::timeout(ABANDONED, demand).await.is_err() {
-                return End::Abandoned;
+            tokio::select! {
+                () = self.filer.0.stop.cancelled() => return End::Abandoned,
+                waited = tokio::time::timeout(ABANDONED, demand) => if waited.is_err() {
+                    return End::Abandoned;
+                },
             }
             let asked = clock::now();
             let page = match self.mount.remote.list(&request).await {
@@ -187,29 +203,31 @@ impl Run<'_> {
                 Err(error) => return End::Remote(error),
             };
             request.token.clone_from(&page.next);
-            if let Err(end) = self.take(page, &below, asked, start.is_empty()).await {
+            if let Err(end) = self.take(page, &below, asked).await {
                 return end;
             }
             done += 1;
             if request.token.is_none() {
-                return End::Complete { exists: self.exists };
+                // Nothing after a place says nothing of the directory itself.
+                return End::Complete { exists: self.exists || !start.is_empty() };
             }
             let covered = if self.mount.unordered() { None } else { self.told.clone() };
+            self.published |= covered.is_some();
             say.send_modify(|progress| *progress = Progress { pages: done, covered, end: None });
         }
     }
 
     /// Puts one page into the store; with the last of a whole walk, what vanished goes.
-    async fn take(&mut self, page: ListPage, below: &str, asked: Millis, whole: bool) -> Result<(), End> {
+    async fn take(&mut self, page: ListPage, below: &str, asked: Millis) -> Result<(), End> {
         let last = page.next.is_none();
         let (mut changes, cursors) = self.read(page, below, asked);
         self.order(&cursors)?;
         if self.exists && !self.directory.is_root() {
             let here = std::iter::once(self.directory.clone()).chain(self.directory.ancestors());
             changes.extend(here.map(|path| put_directory(self.mount.id, path, asked)));
-            self.filer.0.negatives.forget(self.mount.id, self.directory);
+            self.filer.0.negatives.forget(self.mount.id, self.directory, asked);
         }
-        if last && whole {
+        if last && self.whole {
             changes.push(if self.exists {
                 let listing = Listing { asked: self.asked, unnameable: self.unnameable };
                 Change::Listed(self.mount.id, self.directory.clone(), listing)
@@ -223,6 +241,10 @@ impl Run<'_> {
         let outcome = tokio::time::timeout(PERSIST, self.filer.0.writer.commit(changes)).await;
         let applied =
             outcome.unwrap_or_else(|_| Err(StoreError::Io("not written in time".into()))).map_err(End::Store)?;
+        if applied.dropped > 0 {
+            // The mount became another remote meanwhile; what was listed is not in the store (M3).
+            return Err(End::Abandoned);
+        }
         if applied.removed > 0 && last {
             let path = self.mount.path.join(self.directory);
             tracing::info!(event = "removed", mount = self.mount.name, %path, entries = applied.removed, "names vanished remotely");
@@ -242,12 +264,12 @@ impl Run<'_> {
                     let path = self.directory.child(&name);
                     // A page may have been on its way while a lookup learnt that the name is gone (L8).
                     if !self.filer.0.negatives.absent_since(self.mount.id, &path, asked) {
-                        let file = File { pointer: Some(pointer), description: None, asked };
+                        let file = File { pointer: Some(pointer), description: None, asked, doubted: false };
                         changes.push(Change::PutFile(self.mount.id, path, file));
                     }
                 }
                 // The directory's own marker. With content, it is an object that no path can name.
-                Child::Marker => self.unnameable += u64::from(pointer.size > 0 || self.directory.is_root()),
+                Child::Marker => self.unnameable += u64::from(pointer.size > 0),
                 Child::Directory(_) | Child::Unnameable => self.unnameable += 1,
             }
         }
@@ -256,7 +278,13 @@ impl Run<'_> {
             match child_of(below, &prefix) {
                 Child::Directory(name) => {
                     cursors.push(Cursor::after_directory(&name));
-                    changes.push(put_directory(self.mount.id, self.directory.child(&name), asked));
+                    let path = self.directory.child(&name);
+                    if !self.filer.0.negatives.absent_since(self.mount.id, &path, asked) {
+                        // A whole walk sees a file of the same name, too, and would put it.
+                        let file_absent = self.whole.then_some(asked);
+                        let directory = Directory { file_absent, ..Directory::seen(asked) };
+                        changes.push(Change::PutDirectory(self.mount.id, path, directory));
+                    }
                 }
                 _ => self.unnameable += 1,
             }
@@ -268,7 +296,12 @@ impl Run<'_> {
     /// Holds the remote to its order, page after page.
     fn order(&mut self, cursors: &[Cursor]) -> Result<(), End> {
         let (Some(first), Some(last)) = (cursors.first(), cursors.last()) else { return Ok(()) };
-        if self.told.as_ref().is_some_and(|told| first <= told) && !self.mount.unordered() {
+        let back = self.told.as_ref().is_some_and(|told| first <= told);
+        if self.told.is_some() && !back && self.whole {
+            self.mount.set_order_seen();
+        }
+        // A remote known for it has told nobody of a page yet, unless another walk found out just now.
+        if back && (self.published || !self.mount.unordered()) {
             self.mount.set_unordered();
             let path = self.mount.path.join(self.directory);
             tracing::warn!(mount = self.mount.name, %path, "the remote lists keys out of order: listings wait until they are complete");

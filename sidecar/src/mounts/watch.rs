@@ -46,14 +46,14 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// Reads the manifests now; answers whether a table was swapped in.
+    /// Reads the manifests now; answers whether that is done: a store that failed may be better in a moment.
     pub async fn reload(&self) -> bool {
-        let problems = match source::read(&self.directory) {
+        let (problems, done) = match source::read(&self.directory) {
             Ok(sourced) => match self.swap(&sourced).await {
-                Ok(()) => Vec::new(),
-                Err(problem) => vec![problem],
+                Ok(()) => (Vec::new(), true),
+                Err(problem) => (vec![problem], false),
             },
-            Err(problems) => problems.iter().map(ToString::to_string).collect(),
+            Err(problems) => (problems.iter().map(ToString::to_string).collect(), true),
         };
         for problem in &problems {
             tracing::error!(problem, "manifests refused; the last good mount table stays in force");
@@ -61,13 +61,12 @@ impl Watch {
         if !problems.is_empty() {
             self.metrics.reload_failures.inc();
         }
-        let good = problems.is_empty();
         *self.problems.lock().unwrap_or_else(PoisonError::into_inner) = problems;
-        good
+        done
     }
 
     /// Reloads whenever the manifests change, and re-reads credentials, until stopped.
-    pub async fn run(self, mut seen: Vec<(PathBuf, Option<Vec<u8>>)>) {
+    pub async fn run(self, mut seen: Vec<(PathBuf, Option<Vec<u8>>)>, mut done: bool) {
         loop {
             tokio::select! {
                 () = self.stop.cancelled() => return,
@@ -77,9 +76,9 @@ impl Watch {
                 tracing::info!(secret = name, "credentials changed");
             }
             let now = source::fingerprint(&self.directory);
-            if now != seen {
+            if now != seen || !done {
                 seen = now;
-                self.reload().await;
+                done = self.reload().await;
             }
         }
     }

@@ -88,7 +88,7 @@ impl Connector {
         let remote: Arc<dyn Remote> = match &spec.remote.s3 {
             Some(s3) => {
                 let adapter = S3::new(self.s3_client(s3, spec).await, s3.bucket.clone());
-                Arc::new(Retry::new(Limit::new(Observe::new(adapter, metrics, record)), budget))
+                Arc::new(Retry::new(Limit::new(Observe::new(adapter, metrics, record)), budget, Arc::clone(&health)))
             }
             None => {
                 let provider = if spec.remote.gcs.is_some() { "gcs" } else { "azure" };

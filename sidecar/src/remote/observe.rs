@@ -46,7 +46,8 @@ impl HealthRecord {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn record(&self, error: Option<&RemoteError>) {
+    /// Records an answer, or why there was none.
+    pub fn record(&self, error: Option<&RemoteError>) {
         let error = error.filter(|error| error.kind != ErrorKind::Changed);
         let reason = error.map(|error| error.kind.as_str());
         let mut health = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -74,7 +75,7 @@ impl<R: Remote> Observe<R> {
         let answer = request.await;
         open.ended = true;
         let error = answer.as_ref().err();
-        self.metrics.record(operation, error.map(|error| error.kind), open.begin.elapsed());
+        self.metrics.answered(operation, error.map(|error| error.kind), open.begin.elapsed());
         self.health.record(error);
         if let Some(error) = error {
             tracing::debug!(%error, "remote request failed");
@@ -83,7 +84,8 @@ impl<R: Remote> Observe<R> {
     }
 }
 
-/// A request under way. Dropped before its end, it was given up for taking too long.
+/// A request under way. Dropped before its end, it was cancelled: by retry, which knows that it took too
+/// long and says so, or by a reader that left, which says nothing of the remote.
 struct Open<'o, R> {
     observe: &'o Observe<R>,
     operation: Operation,
@@ -94,9 +96,7 @@ struct Open<'o, R> {
 impl<R> Drop for Open<'_, R> {
     fn drop(&mut self) {
         if !self.ended {
-            let error = RemoteError::new(ErrorKind::TimedOut, self.operation, "", "given up without an answer");
-            self.observe.metrics.record(self.operation, Some(error.kind), self.begin.elapsed());
-            self.observe.health.record(Some(&error));
+            self.observe.metrics.cancelled(self.operation, self.begin.elapsed());
         }
     }
 }

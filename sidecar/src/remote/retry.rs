@@ -6,12 +6,14 @@
 //! is not watched here: the reader resumes it, since only it knows how far it came.
 
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::entry::Pointer;
+use crate::remote::observe::HealthRecord;
 use crate::remote::{Body, Capabilities, ErrorKind, ListPage, ListRequest, Operation, Remote, RemoteError, Stat};
 
 const ATTEMPTS: u32 = 3;
@@ -21,12 +23,13 @@ const FIRST_PAUSE: Duration = Duration::from_millis(50);
 pub struct Retry<R> {
     inner: R,
     budget: Duration,
+    health: Arc<HealthRecord>,
 }
 
 impl<R: Remote> Retry<R> {
-    /// Gives each question `budget`, all attempts and pauses included.
-    pub const fn new(inner: R, budget: Duration) -> Self {
-        Self { inner, budget }
+    /// Gives each question `budget`, all attempts and pauses included; one that takes longer shows in `health`.
+    pub const fn new(inner: R, budget: Duration, health: Arc<HealthRecord>) -> Self {
+        Self { inner, budget, health }
     }
 
     async fn run<T, F>(&self, operation: Operation, key: &str, attempt: impl Fn() -> F) -> Result<T, RemoteError>
@@ -45,7 +48,11 @@ impl<R: Remote> Retry<R> {
             let error = match timeout(patience, attempt()).await {
                 Ok(Ok(answer)) => return Ok(answer),
                 Ok(Err(error)) => error,
-                Err(_) => timed_out(),
+                Err(_) => {
+                    let error = timed_out();
+                    self.health.record(Some(&error));
+                    error
+                }
             };
             let pause = pause(number);
             if !error.kind.is_transient() || Instant::now() + pause >= deadline {

@@ -44,11 +44,10 @@ impl Remote for S3 {
             Err(error) if s3_error::status(&error) == Some(404) => return Ok(None),
             Err(error) => return Err(s3_error::convert(Operation::Stat, key, &error)),
         };
-        let pointer = Pointer {
-            size: answer.content_length().and_then(|size| u64::try_from(size).ok()).unwrap_or(0),
-            etag: etag(answer.e_tag()),
-            modified: seconds(answer.last_modified()),
+        let Some(size) = answer.content_length().and_then(|size| u64::try_from(size).ok()) else {
+            return Err(RemoteError::new(ErrorKind::Rejected, Operation::Stat, key, "the remote tells no size"));
         };
+        let pointer = Pointer { size, etag: etag(answer.e_tag()), modified: seconds(answer.last_modified()) };
         let description = Description {
             content_type: answer.content_type,
             content_encoding: answer.content_encoding,
@@ -80,7 +79,10 @@ impl Remote for S3 {
         for object in answer.contents() {
             let key = object.key().and_then(decode).ok_or_else(|| broken("a listed key is not UTF-8"))?;
             let pointer = Pointer {
-                size: object.size().and_then(|size| u64::try_from(size).ok()).unwrap_or(0),
+                size: object
+                    .size()
+                    .and_then(|size| u64::try_from(size).ok())
+                    .ok_or_else(|| broken("a listed object has no size"))?,
                 etag: etag(object.e_tag()),
                 modified: seconds(object.last_modified()),
             };
@@ -108,7 +110,8 @@ impl Remote for S3 {
             .bucket(&self.bucket)
             .key(key)
             .set_range(header)
-            .set_if_match(version.etag.as_ref().map(crate::entry::ETag::to_header))
+            // A weak tag never matches (RFC 9110, 13.1.1); the comparison below has to do then.
+            .set_if_match(version.etag.as_ref().filter(|etag| !etag.is_weak()).map(crate::entry::ETag::to_header))
             .send()
             .await
             .map_err(|error| s3_error::convert(Operation::Read, key, &error))?;
@@ -122,6 +125,10 @@ impl Remote for S3 {
         };
         if !same_version(version, &found) {
             return Err(fail(ErrorKind::Changed, "the remote has another version"));
+        }
+        let begins = range.as_ref().map(|range| format!("bytes {}-{}/", range.start, range.end.saturating_sub(1)));
+        if begins.is_some_and(|begins| !answer.content_range().unwrap_or_default().starts_with(&begins)) {
+            return Err(fail(ErrorKind::Rejected, "the remote answers another range than was asked for"));
         }
         if length.is_some_and(|length| length != wanted) {
             let message = format!("{wanted} bytes were asked for, {} are sent", length.unwrap_or(0));

@@ -14,7 +14,7 @@ use crate::path::RelPath;
 use crate::store::MountId;
 
 /// The format of values; raised when a stored type changes.
-const FORMAT: u8 = 1;
+const FORMAT: u8 = 2;
 
 /// The key of the name as a file; `None` for a mount's own directory.
 #[must_use]

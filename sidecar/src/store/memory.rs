@@ -111,6 +111,11 @@ impl State {
         self.mounts.values().any(|(id, _)| *id == mount)
     }
 
+    fn listed_without(&self, mount: MountId, path: &RelPath, asked: Millis) -> bool {
+        let parent = path.split().and_then(|(parent, _)| RelPath::parse(parent).ok()).unwrap_or_default();
+        self.listings.get(&(mount, parent)).is_some_and(|listing| !listing.asked.gives_way_to(asked))
+    }
+
     fn children(&self, mount: MountId, directory: &RelPath) -> Vec<Child> {
         let name_in = |path: &RelPath| {
             path.split().and_then(|(parent, name)| (parent == directory.as_str()).then(|| name.to_owned()))
@@ -134,18 +139,23 @@ impl State {
         match change.clone() {
             Change::PutFile(mount, path, file) if !path.is_root() => {
                 let old = self.files.remove(&(mount, path.clone()));
-                self.files.insert((mount, path), File::merge(old, file));
+                if old.is_some() || file.pointer.is_none() || !self.listed_without(mount, &path, file.asked) {
+                    self.files.insert((mount, path), File::merge(old, file));
+                }
                 0
             }
             Change::PutDirectory(mount, path, directory) if !path.is_root() => {
                 let old = self.directories.remove(&(mount, path.clone()));
-                self.directories.insert((mount, path), Directory::merge(old, directory));
+                if old.is_some() || !self.listed_without(mount, &path, directory.asked) {
+                    self.directories.insert((mount, path), Directory::merge(old, directory));
+                }
                 0
             }
             Change::PutFile(..) | Change::PutDirectory(..) => 0,
             Change::FileGone(mount, path, asked) => {
                 let key = (mount, path);
-                let gone = self.files.get(&key).is_some_and(|file| file.pointer.is_some() && file.asked <= asked);
+                let gone =
+                    self.files.get(&key).is_some_and(|file| file.pointer.is_some() && file.asked.gives_way_to(asked));
                 if gone {
                     self.files.remove(&key);
                 }
@@ -169,7 +179,7 @@ impl State {
             }
             Change::Doubt(mount, path) => {
                 if let Some(file) = self.files.get_mut(&(mount, path)) {
-                    file.asked = Millis(0);
+                    file.doubted = true;
                 }
                 0
             }
@@ -180,7 +190,7 @@ impl State {
         let inside = |candidate: &RelPath| candidate.ancestors().any(|above| above == *path);
         let before = self.files.len() + self.directories.len();
         self.files.retain(|(id, candidate), file| {
-            *id != mount || !inside(candidate) || file.pointer.is_none() || file.asked > asked
+            *id != mount || !inside(candidate) || file.pointer.is_none() || !file.asked.gives_way_to(asked)
         });
         let files: Vec<RelPath> = self
             .files
@@ -191,12 +201,14 @@ impl State {
         let later: Vec<RelPath> = self
             .directories
             .iter()
-            .filter(|((id, candidate), directory)| *id == mount && inside(candidate) && directory.asked > asked)
+            .filter(|((id, candidate), directory)| {
+                *id == mount && inside(candidate) && !directory.asked.gives_way_to(asked)
+            })
             .map(|((_, p), _)| p.clone())
             .collect();
         self.directories.retain(|(id, candidate), directory| {
             let holds = files.iter().chain(&later).any(|kept| kept.ancestors().any(|above| above == *candidate));
-            *id != mount || !(candidate == path || inside(candidate)) || directory.asked > asked || holds
+            *id != mount || !(candidate == path || inside(candidate)) || !directory.asked.gives_way_to(asked) || holds
         });
         self.listings.retain(|(id, candidate), _| *id != mount || !(candidate == path || inside(candidate)));
         (before - self.files.len() - self.directories.len()) as u64

@@ -13,6 +13,7 @@ use std::fs;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -42,6 +43,8 @@ pub struct RedbStore {
     file: PathBuf,
     damage_mark: PathBuf,
     database: Mutex<Handle>,
+    /// Set when damage was found while running: a restart sets the file aside.
+    damaged: AtomicBool,
     /// None while the file is closed after a disk error.
     snapshot: ArcSwapOption<Snapshot>,
 }
@@ -94,15 +97,11 @@ impl RedbStore {
     }
 
     fn open_file(file: &Path, mark: &Path) -> Result<Self, StoreError> {
-        // A damaged file may trip an assertion inside redb; that is damage too, not our end.
-        let attempt = catch_unwind(AssertUnwindSafe(|| open_database(file)));
-        let (database, snapshot) = match attempt {
-            Ok(result) => result.map_err(|error| classify(&error))?,
-            Err(_) => return Err(StoreError::Damaged("redb gave up on the file".into())),
-        };
+        let (database, snapshot) = guarded(|| open_database(file)).map_err(|error| classify(&error))?;
         Ok(Self {
             file: file.to_owned(),
             damage_mark: mark.to_owned(),
+            damaged: AtomicBool::new(false),
             database: Mutex::new(Handle { open: Some(database), failed: None }),
             snapshot: ArcSwapOption::from_pointee(snapshot),
         })
@@ -111,6 +110,7 @@ impl RedbStore {
     fn fail(&self, error: ::redb::Error) -> StoreError {
         let error = classify(&error);
         if matches!(error, StoreError::Damaged(_)) {
+            self.damaged.store(true, Ordering::Relaxed);
             // Best effort: without the mark, the next start finds the damage by itself or again later.
             let _ = fs::write(&self.damage_mark, error.to_string());
         }
@@ -147,7 +147,7 @@ impl RedbStore {
             self.snapshot.store(Some(Arc::new(Snapshot::take(&database)?)));
             Ok(answer)
         };
-        match attempt().map_err(|error| self.fail(error)) {
+        match guarded(attempt).map_err(|error| self.fail(error)) {
             Err(error @ StoreError::Io(_)) => {
                 self.close(database);
                 handle.failed = Some(Instant::now());
@@ -175,11 +175,17 @@ impl RedbStore {
             return Err(StoreError::Io("closed until it can be opened again".into()));
         }
         handle.failed = Some(Instant::now());
-        let (database, snapshot) = open_database(&self.file).map_err(|error| self.fail(error))?;
+        let (database, snapshot) = guarded(|| open_database(&self.file)).map_err(|error| self.fail(error))?;
         self.snapshot.store(Some(Arc::new(snapshot)));
         tracing::info!(file = %self.file.display(), "the store is open again");
         Ok(database)
     }
+}
+
+/// A damaged file may trip an assertion inside redb; that is damage too, and not the writer's end.
+fn guarded<T>(work: impl FnOnce() -> Result<T, ::redb::Error>) -> Result<T, ::redb::Error> {
+    catch_unwind(AssertUnwindSafe(work))
+        .unwrap_or_else(|_| Err(::redb::Error::Corrupted("redb gave up on the file".to_owned())))
 }
 
 fn open_database(file: &Path) -> Result<(Database, Snapshot), ::redb::Error> {
@@ -247,6 +253,9 @@ impl Store for RedbStore {
     }
 
     fn entries(&self) -> Result<u64, StoreError> {
+        if self.damaged.load(Ordering::Relaxed) {
+            return Err(StoreError::Damaged("found while running; a restart sets the file aside".into()));
+        }
         let snapshot = self.snapshot()?;
         snapshot.entries.len().map_err(|error| self.fail(error.into()))
     }

@@ -56,6 +56,34 @@ async fn a_passing_failure_is_retried_and_not_seen() -> Result<()> {
     Ok(())
 }
 
+/// HEAD finds the file, LIST fails: of the directory nothing is known, and that is no 404.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_failed_list_is_no_absence() -> Result<()> {
+    let stage = Stage::new("faults-list").await?;
+    stage.bucket.put("a", "content", None).await?;
+    stage.proxy.inject(Rule::new(Action::Status(503, None)).operation(Operation::List));
+    assert_eq!(stage.get("/m/a").await?.text().await?, "content", "the file needs no LIST");
+    assert_eq!(stage.get("/m/a/?metadata=true").await?.status(), 503);
+    assert_eq!(stage.get("/m/b").await?.status(), 503, "no file, and nobody knows of a directory");
+    stage.proxy.clear();
+    assert_eq!(stage.get("/m/a/?metadata=true").await?.status(), 404);
+    Ok(())
+}
+
+/// A reader that hangs up before the first byte says nothing of the remote.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reader_that_leaves_is_no_failure_of_the_remote() -> Result<()> {
+    let stage = Stage::new("faults-leaves").await?;
+    stage.bucket.put("a", "content", None).await?;
+    assert_eq!(stage.head("/m/a").await?.status(), 200);
+    stage.proxy.inject(Rule::new(Action::Delay(Duration::from_millis(500))).operation(Operation::Get));
+    let url = stage.sidecar.http_url("/m/a");
+    assert!(stage.client.get(url).timeout(Duration::from_millis(100)).send().await.is_err());
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    assert_eq!(stage.status().await?["mounts"][0]["health"]["reachable"], true);
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_missing_bucket_is_not_an_empty_one() -> Result<()> {
     let endpoint = server(Kind::Weed).await?;

@@ -26,10 +26,10 @@ async fn d1_listings_merge_and_are_good_for_their_time() -> Result<()> {
     }
     assert_eq!(stage.names("/m/d/").await?, ["a.txt", "b.txt", "sub/"]);
     assert_eq!((stage.lists("d/"), stage.proxy.total()), (1, 1), "one page, nothing else");
-    assert_eq!(stage.names("/m/d").await?, ["a.txt", "b.txt", "sub/"]);
+    assert_eq!(stage.names("/m/d/").await?, ["a.txt", "b.txt", "sub/"]);
     assert_eq!(stage.proxy.total(), 1, "good for its time");
     // What a listing brought is known to lookups.
-    assert_eq!(stage.get_with("/m/d/a.txt?metadata=true", &[]).await?.status(), 200);
+    assert_eq!(stage.get_with("/m/d/sub?metadata=true", &[]).await?.status(), 200);
     assert_eq!(stage.proxy.total(), 1);
     // Names vanish and appear with the remote; a whole directory does too.
     stage.bucket.delete("d/a.txt").await?;
@@ -77,6 +77,9 @@ async fn d1_listings_stream_and_resume_by_name() -> Result<()> {
         assert_eq!(seen, wanted[..seen.len()], "limit {limit}");
         assert!(limit == 7 || seen.len() == wanted.len(), "limit {limit}");
     }
+    // Past the last name there is nothing, in a directory that is there.
+    let page = stage.list("/m/d/?lastFileName=zzzz").await?;
+    assert_eq!(page.status(), 200);
     // Patterns choose names, and the limit counts what is chosen.
     let page: Value =
         stage.list("/m/d/?namePattern=f0000*.txt&namePatternExclude=*5.txt&limit=3").await?.json().await?;
@@ -127,6 +130,31 @@ async fn d2_a_failed_listing_is_never_a_shorter_directory() -> Result<()> {
     assert_eq!(answer.headers()["warning"], "110 - \"Response is Stale\"");
     let listed: BTreeSet<String> = names(&answer.json().await?).into_iter().collect();
     assert_eq!(listed, wanted, "old, and whole");
+    Ok(())
+}
+
+/// The last name that a paused walk told of is gone when the next reader comes: it reads on behind it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_walk_whose_last_name_is_gone_goes_on() -> Result<()> {
+    let mut stage = Stage::with(Kind::Moto, "walk-goes-on", |m| m.listing_ttl_seconds(1)).await?;
+    let mut wanted = fill(&stage, 3200).await?;
+    assert_eq!(stage.names("/m/d/").await?.len(), wanted.len());
+    sleep(Duration::from_millis(1200)).await;
+    let first: Value = stage.list("/m/d/?limit=10").await?.json().await?;
+    assert_eq!(names(&first).len(), 10);
+    stage.bucket.delete("d/f00999.txt").await?;
+    wanted.remove("f00999.txt");
+    assert_eq!(stage.head("/m/d/f00999.txt").await?.status(), 404);
+    sleep(Duration::from_millis(200)).await;
+    let listed: BTreeSet<String> =
+        tokio::time::timeout(Duration::from_secs(20), stage.names("/m/d/")).await??.into_iter().collect();
+    assert_eq!(listed, wanted);
+    // A walk that waits for its reader does not keep the sidecar from stopping.
+    sleep(Duration::from_millis(1200)).await;
+    stage.list("/m/d/?limit=10").await?;
+    let begin = std::time::Instant::now();
+    assert!(stage.sidecar.terminate(Duration::from_secs(20)).await?.success());
+    assert!(begin.elapsed() < Duration::from_secs(4), "stopped in {:?}", begin.elapsed());
     Ok(())
 }
 

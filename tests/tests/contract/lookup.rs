@@ -38,7 +38,7 @@ async fn l2_a_miss_asks_once_for_file_and_directory() -> Result<()> {
     assert_eq!(page.parameter("max-keys").as_deref(), Some("1"));
     // Its ancestors exist too, and cost nothing more once the answer is persisted.
     sleep(Duration::from_millis(300)).await;
-    assert_eq!(stage.get_with("/m/x?metadata=true", &[]).await?.status(), 200);
+    assert_eq!(stage.get_with("/m/x/?metadata=true", &[]).await?.status(), 200);
     assert_eq!(stage.proxy.total(), 2);
     // Outside every mount nothing is asked.
     assert_eq!(stage.head("/elsewhere/x").await?.status(), 404);

@@ -45,6 +45,7 @@ async fn m1_longest_prefix_wins_by_component() -> Result<()> {
         .mount(&mount("root", "/", ""))
         .mount(&mount("data", "/data/", "inner/"))
         .mount(&mount("nested", "/data/nested", "nested"))
+        .mount(&mount("far", "/way/to/far", "nested"))
         .start()
         .await?;
     for (path, body) in [
@@ -60,7 +61,10 @@ async fn m1_longest_prefix_wins_by_component() -> Result<()> {
     // A mount's own directory belongs to the mount; the way to a nested mount is a directory of the outer.
     assert_eq!(listed(&sidecar, "/data/").await?, ["deep/", "nested/", "x"]);
     assert_eq!(listed(&sidecar, "/data/nested").await?, ["x"]);
-    assert_eq!(listed(&sidecar, "/").await?, ["data/", "database/", "inner/", "nested/", "root.txt"]);
+    assert_eq!(listed(&sidecar, "/way/").await?, ["to/"]);
+    assert_eq!(listed(&sidecar, "/way/to").await?, ["far/"]);
+    assert_eq!(text(&sidecar, "/way/to/far/x").await?, (200, "nested".to_owned()));
+    assert_eq!(listed(&sidecar, "/").await?, ["data/", "database/", "inner/", "nested/", "root.txt", "way/"]);
     Ok(())
 }
 

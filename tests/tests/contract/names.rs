@@ -68,6 +68,30 @@ async fn m2_keys_are_byte_exact_or_counted() -> Result<()> {
     Ok(())
 }
 
+/// A directory that is known only from what lies below it says nothing of a file of its name.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn m2_what_lies_below_hides_no_file() -> Result<()> {
+    let stage = Stage::with(Kind::Moto, "m2-beside", |m| m).await?;
+    stage.bucket.put("a", "the file", None).await?;
+    stage.bucket.put("a/b", "below it", None).await?;
+    stage.bucket.put("d/e", "below", None).await?;
+    assert_eq!(stage.get("/m/a/b").await?.text().await?, "below it");
+    tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+    assert_eq!(stage.get("/m/a").await?.text().await?, "the file");
+    assert_eq!(stage.names("/m/a/").await?, ["b"]);
+    assert_eq!(stage.get("/m/a").await?.text().await?, "the file");
+    // Without such a file it is asked for once, and the directory then answers by itself.
+    assert_eq!(stage.get("/m/d/e").await?.text().await?, "below");
+    tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+    stage.proxy.reset();
+    for _ in 0..3 {
+        assert_eq!(stage.get("/m/d?metadata=true").await?.status(), 200);
+        tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+    }
+    assert_eq!((stage.heads("d"), stage.proxy.total()), (1, 2));
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn bad_requests_get_one_clear_answer() -> Result<()> {
     let stage = Stage::new("bad-requests").await?;

@@ -145,6 +145,8 @@ async fn r3_metadata_is_the_same_however_it_was_learnt() -> Result<()> {
     other.proxy.reset();
     assert_eq!(told(&other.head("/m/d/k.css").await?), told(&stage.head("/m/d/k.css").await?));
     assert_eq!(other.proxy.total(), 0, "known by now: {:?}", other.proxy.seen());
-    assert_eq!(told(&other.head("/m/d/zero").await?), told(&stage.head("/m/d/zero").await?));
+    assert_eq!(told(&other.get("/m/d/zero").await?), told(&stage.head("/m/d/zero").await?));
+    let entry: serde_json::Value = other.get("/m/d/zero?metadata=true").await?.json().await?;
+    assert_eq!((&entry["Mime"], &entry["FileSize"]), (&"text/x-zero".into(), &0.into()));
     Ok(())
 }

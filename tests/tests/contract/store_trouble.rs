@@ -92,7 +92,7 @@ async fn l4_a_failing_store_still_answers() -> Result<()> {
     let filer = Filer::new(mounts, Arc::clone(&store) as Arc<dyn Store>, writer, metrics.clone());
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let url = format!("http://{}/m/a/k", listener.local_addr()?);
-    let door = HttpDoor::new(filer, metrics.clone());
+    let door = HttpDoor::new(filer, &metrics);
     tokio::spawn(door.serve(listener, CancellationToken::new(), Duration::ZERO));
 
     store.broken.store(true, Ordering::SeqCst);
@@ -122,7 +122,7 @@ async fn d1_local_only_entries_stay() -> Result<()> {
         let local = |name: &str| RelPath::parse(name).unwrap();
         let put = |name| Change::PutFile(MountId(1), local(name), File::local(Millis(1)));
         store.apply(&[put("d/local"), put("d/zz/deep")])?;
-        let deep = Directory { asked: Millis(1), first_seen: Millis(1) };
+        let deep = Directory::seen(Millis(1));
         store.apply(&[Change::PutDirectory(MountId(1), local("d/zz"), deep)])?;
     }
     stage.sidecar.restart().await?;

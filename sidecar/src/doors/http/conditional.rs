@@ -32,9 +32,18 @@ pub enum Outcome {
     Failed,
 }
 
+/// Whether there are conditions in `headers`.
+#[must_use]
+pub fn present(headers: &HeaderMap) -> bool {
+    [IF_MATCH, IF_NONE_MATCH, IF_MODIFIED_SINCE, IF_UNMODIFIED_SINCE].iter().any(|name| headers.contains_key(name))
+}
+
 /// Judges the conditions in `headers`.
 #[must_use]
 pub fn judge(headers: &HeaderMap, validators: Validators<'_>) -> Outcome {
+    if !present(headers) {
+        return Outcome::Proceed;
+    }
     let etag: Option<ETag> = validators.etag.and_then(|etag| etag.parse().ok());
     let any = |name| headers.get_all(name).iter().any(|value| value.as_bytes().trim_ascii() == b"*");
     if headers.contains_key(IF_MATCH) {

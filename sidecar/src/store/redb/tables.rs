@@ -26,20 +26,26 @@ impl Tables<'_> {
             Change::PutFile(mount, path, file) => {
                 if let Some(key) = layout::file_key(*mount, path) {
                     let old = self.get(&key)?;
-                    self.put(&key, &File::merge(old, file.clone()))?;
+                    if old.is_some() || file.pointer.is_none() || !self.listed_without(*mount, path, file.asked)? {
+                        self.put(&key, &File::merge(old, file.clone()))?;
+                    }
                 }
                 Ok(0)
             }
             Change::PutDirectory(mount, path, directory) => {
                 if let Some(key) = layout::directory_key(*mount, path) {
                     let old = self.get(&key)?;
-                    self.put(&key, &Directory::merge(old, *directory))?;
+                    if old.is_some() || !self.listed_without(*mount, path, directory.asked)? {
+                        self.put(&key, &Directory::merge(old, *directory))?;
+                    }
                 }
                 Ok(0)
             }
             Change::FileGone(mount, path, asked) => {
                 let Some(key) = layout::file_key(*mount, path) else { return Ok(0) };
-                let gone = self.get::<File>(&key)?.is_some_and(|file| file.pointer.is_some() && file.asked <= *asked);
+                let gone = self
+                    .get::<File>(&key)?
+                    .is_some_and(|file| file.pointer.is_some() && file.asked.gives_way_to(*asked));
                 if gone {
                     self.entries.remove(key.as_slice())?;
                 }
@@ -51,11 +57,20 @@ impl Tables<'_> {
                 if let Some(key) = layout::file_key(*mount, path)
                     && let Some(file) = self.get::<File>(&key)?
                 {
-                    self.put(&key, &File { asked: Millis(0), ..file })?;
+                    self.put(&key, &File { doubted: true, ..file })?;
                 }
                 Ok(0)
             }
         }
+    }
+
+    /// Whether a complete listing of the parent, asked for after `asked`, did not have the name.
+    fn listed_without(&self, mount: MountId, path: &RelPath, asked: Millis) -> Result<bool, Error> {
+        let Some((parent, _)) = path.split() else { return Ok(false) };
+        let Ok(parent) = RelPath::parse(parent) else { return Ok(false) };
+        let row = self.listings.get(layout::listing_key(mount, &parent).as_slice())?;
+        let listing: Option<Listing> = row.and_then(|row| layout::decode(row.value()));
+        Ok(listing.is_some_and(|listing| !listing.asked.gives_way_to(asked)))
     }
 
     fn get<T: DeserializeOwned>(&self, key: &[u8]) -> Result<Option<T>, Error> {
@@ -136,9 +151,9 @@ impl Tables<'_> {
 /// Whether a remote that has nothing as of `asked` takes this row away. A row that cannot be read goes too.
 fn gone(directory: bool, value: &[u8], asked: Millis) -> bool {
     if directory {
-        return layout::decode::<Directory>(value).is_none_or(|directory| directory.asked <= asked);
+        return layout::decode::<Directory>(value).is_none_or(|directory| directory.asked.gives_way_to(asked));
     }
-    layout::decode::<File>(value).is_none_or(|file| file.pointer.is_some() && file.asked <= asked)
+    layout::decode::<File>(value).is_none_or(|file| file.pointer.is_some() && file.asked.gives_way_to(asked))
 }
 
 /// A row as a child of its directory; none when it cannot be read.
