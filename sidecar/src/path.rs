@@ -3,7 +3,7 @@
 //! A [`FilerPath`] is what a workload says: absolute, `/`-separated. A [`RelPath`] is the same below
 //! one mount, and a key is a [`Prefix`] followed by a `RelPath`, byte for byte (M2). So the mapping is
 //! reversible by construction: taking the prefix off a key gives the path back, or the key is one
-//! that no path can name, and [`Prefix::child`] says so instead of bending it.
+//! that no path can name, and [`child_of`] says so instead of bending it.
 //!
 //! Not nameable: an empty segment (`a//b`, a leading `/`), `.` or `..` as a segment, NUL. Everything
 //! else is: spaces, `+`, `%`, control characters, names of any length up to the key limit.

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
+use remotemount_tests::manifest::Manifest;
 use remotemount_tests::proxy::count::Operation;
 use remotemount_tests::proxy::faults::{Action, Rule};
 use remotemount_tests::s3_server::Kind;
@@ -87,7 +88,7 @@ async fn a_reader_that_leaves_is_no_failure_of_the_remote() -> Result<()> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_missing_bucket_is_not_an_empty_one() -> Result<()> {
     let endpoint = server(Kind::Weed).await?;
-    let manifest = remotemount_tests::manifest::Manifest::new("m", "/m", "no-such-bucket", &endpoint, "");
+    let manifest = Manifest::new("m", "/m", "no-such-bucket", &endpoint, "");
     let sidecar = Sidecar::builder().mount(&manifest).start().await?;
     let answer = client().get(sidecar.http_url("/m/")).header("accept", "application/json").send().await?;
     assert_eq!(answer.status(), 502);
@@ -99,7 +100,7 @@ async fn a_missing_bucket_is_not_an_empty_one() -> Result<()> {
 async fn a_server_that_is_not_there_is_unavailable() -> Result<()> {
     let port = remotemount_tests::process::free_port()?;
     let endpoint = format!("http://127.0.0.1:{port}");
-    let manifest = remotemount_tests::manifest::Manifest::new("m", "/m", "bucket", &endpoint, "").timeout_seconds(2);
+    let manifest = Manifest::new("m", "/m", "bucket", &endpoint, "").timeout_seconds(2);
     let sidecar = Sidecar::builder().mount(&manifest).start().await?;
     assert_eq!(client().get(sidecar.http_url("/m/a")).send().await?.status(), 503);
     Ok(())
@@ -111,7 +112,7 @@ async fn credentials_are_read_again() -> Result<()> {
     let store = bucket(Kind::Weed, "faults-credentials").await?;
     store.put("a.txt", "content", None).await?;
     let endpoint = server(Kind::Weed).await?;
-    let manifest = remotemount_tests::manifest::Manifest::new("m", "/m", &store.name, &endpoint, "").secret("late");
+    let manifest = Manifest::new("m", "/m", &store.name, &endpoint, "").secret("late");
     let sidecar = Sidecar::builder().mount(&manifest).credentials("late", "wrong", "wrong-too").start().await?;
     let url = sidecar.http_url("/m/a.txt");
     assert_eq!(client().get(&url).send().await?.status(), 403);
@@ -126,5 +127,23 @@ async fn credentials_are_read_again() -> Result<()> {
     tokio::time::sleep(Duration::from_millis(1500)).await;
     assert_eq!(client().get(&url).send().await?.text().await?, "content");
     assert!(!sidecar.log().contains(secret) && !sidecar.log().contains("wrong-too"), "no secret in the log");
+    Ok(())
+}
+
+/// The two other ways to be known: the pod's own identity, here by the environment, and nobody.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn identity_and_anonymity_work() -> Result<()> {
+    let (access, secret) = (remotemount_tests::s3_server::ACCESS_KEY, remotemount_tests::s3_server::SECRET_KEY);
+    for (kind, way) in [(Kind::Weed, "workloadIdentity"), (Kind::Moto, "anonymous")] {
+        let store = bucket(kind, "faults-identity").await?;
+        store.put("a.txt", "content", None).await?;
+        let yaml = Manifest::new("m", "/m", &store.name, &server(kind).await?, "").to_yaml();
+        let yaml = yaml.replace("secretRef: {name: \"s3-creds\"}", &format!("{way}: {{}}"));
+        assert!(yaml.contains(way), "{yaml}");
+        let builder = Sidecar::builder().manifest("m", &yaml).env("AWS_EC2_METADATA_DISABLED", "true");
+        let sidecar = builder.env("AWS_ACCESS_KEY_ID", access).env("AWS_SECRET_ACCESS_KEY", secret).start().await?;
+        let answer = client().get(sidecar.http_url("/m/a.txt")).send().await?;
+        assert_eq!((answer.status().as_u16(), answer.text().await?.as_str()), (200, "content"), "{way}");
+    }
     Ok(())
 }
