@@ -131,6 +131,17 @@ impl Proxy {
         self.shared.ledger.count(|_| true)
     }
 
+    /// Waits until nothing is under way and nothing new comes: a lookup answers before its LIST does.
+    pub async fn quiet(&self) {
+        loop {
+            let before = self.total();
+            tokio::time::sleep(std::time::Duration::from_millis(60)).await;
+            if self.total() == before && self.in_flight() == 0 {
+                return;
+            }
+        }
+    }
+
     /// Forgets all requests seen so far and the peak; the rules stay.
     pub fn reset(&self) {
         self.shared.ledger.clear();

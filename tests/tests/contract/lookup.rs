@@ -17,6 +17,7 @@ async fn l1_fresh_hits_ask_nothing() -> Result<()> {
     let stage = Stage::new("l1-fresh").await?;
     stage.bucket.put("a/b.txt", "hello", None).await?;
     assert_eq!(stage.head("/m/a/b.txt").await?.status(), 200);
+    stage.proxy.quiet().await;
     stage.proxy.reset();
     for _ in 0..100 {
         assert_eq!(stage.head("/m/a/b.txt").await?.status(), 200);
@@ -52,6 +53,7 @@ async fn l3_concurrent_misses_share_one_flight() -> Result<()> {
     stage.bucket.put("deep/one.txt", "hello", None).await?;
     let statuses = crowd(&stage, 1000, "/m/deep/one.txt").await;
     assert_eq!(statuses.iter().filter(|status| **status == 200).count(), 1000, "{statuses:?}");
+    stage.proxy.quiet().await;
     assert_eq!((stage.heads("deep/one.txt"), stage.lists("deep/one.txt/"), stage.proxy.total()), (1, 1, 2));
     stage.proxy.reset();
     let statuses = crowd(&stage, 200, "/m/deep/missing.txt").await;

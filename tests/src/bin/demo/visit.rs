@@ -81,6 +81,8 @@ impl<'p> Visit<'p> {
         let begun = Instant::now();
         let outcome = work.await;
         let elapsed = begun.elapsed();
+        // A file that HEAD has found is answered at once; the LIST beside it may still be on its way.
+        self.proxy.quiet().await;
         let cost = self.cost();
         let mut problems = Vec::new();
         let answer = outcome.unwrap_or_else(|error| {
