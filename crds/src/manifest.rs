@@ -29,16 +29,6 @@ pub enum ManifestError {
     /// The text is not YAML, or not of this shape.
     #[error("{0}")]
     Syntax(String),
-    /// A document of another kind.
-    #[error(
-        "document {document} is {found}; only {API_VERSION} {KIND} documents belong here: move it to another directory"
-    )]
-    WrongKind {
-        /// Which document of the text, from 1.
-        document: usize,
-        /// What it says it is.
-        found: String,
-    },
     /// A text without documents.
     #[error("holds no document: write a RemoteMount into it or remove the file")]
     Empty,
@@ -76,7 +66,10 @@ pub fn parse(bytes: &[u8]) -> Result<Vec<RemoteMount>, ManifestError> {
     let mut mounts = Vec::with_capacity(documents.len());
     let mut problems = Vec::new();
     for (index, document) in documents.into_iter().enumerate() {
-        kind(index + 1, &document)?;
+        if let Some(problem) = wrong_kind(index + 1, &document) {
+            problems.push(problem);
+            continue;
+        }
         // The path to the field says more than a line could; serde_path_to_error keeps it.
         let document: Document = match serde_path_to_error::deserialize(document) {
             Ok(document) => document,
@@ -96,20 +89,28 @@ pub fn parse(bytes: &[u8]) -> Result<Vec<RemoteMount>, ManifestError> {
     if problems.is_empty() { Ok(mounts) } else { Err(ManifestError::Invalid(problems)) }
 }
 
-fn kind(number: usize, document: &serde_json::Value) -> Result<(), ManifestError> {
+fn wrong_kind(number: usize, document: &serde_json::Value) -> Option<Problem> {
     let text = |key: &str| document.get(key).and_then(serde_json::Value::as_str);
     let (version, kind) = (text("apiVersion"), text("kind"));
     if version == Some(API_VERSION) && kind == Some(KIND) {
-        return Ok(());
+        return None;
     }
     let found = format!("apiVersion {}, kind {}", version.unwrap_or("missing"), kind.unwrap_or("missing"));
-    Err(ManifestError::WrongKind { document: number, found })
+    let message =
+        format!("document {number} is {found}; only {API_VERSION} {KIND} documents belong here: move it away");
+    Some(Problem { field: "kind".to_owned(), message })
 }
 
 /// The parser's message on one line: it draws the source with markers, which no log line can hold.
 fn syntax(error: &serde_saphyr::Error) -> ManifestError {
     let place = error.location().map(|at| format!("line {}, column {}: ", at.line(), at.column())).unwrap_or_default();
     let text = error.without_snippet().to_string();
+    if text.contains("budget") {
+        // Aliases that multiply, most often; the parser's own words are about its counters.
+        return ManifestError::Syntax(
+            "expands to far more than a manifest may hold: write it without aliases".to_owned(),
+        );
+    }
     let line = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" ");
     ManifestError::Syntax(format!("{place}{line}"))
 }

@@ -45,10 +45,10 @@ pub struct RunArgs {
     /// Where metadata is kept; one directory per sidecar.
     #[arg(long, env = "REMOTEMOUNT_STATE", value_name = "DIR", default_value = "/var/lib/remotemount")]
     pub state: PathBuf,
-    /// Where the HTTP door listens.
+    /// Where the HTTP door listens: an IP address and port.
     #[arg(long, env = "REMOTEMOUNT_HTTP", value_name = "ADDR", default_value = "127.0.0.1:8888")]
     pub http: SocketAddr,
-    /// Where /metrics, /healthz, /readyz and /status are.
+    /// Where /metrics, /healthz, /readyz and /status are: an IP address and port.
     #[arg(long, env = "REMOTEMOUNT_ADMIN", value_name = "ADDR", default_value = "127.0.0.1:9090")]
     pub admin: SocketAddr,
     /// How long requests under way may take to end after SIGTERM, in seconds.
@@ -98,7 +98,10 @@ fn check(directory: &std::path::Path) -> ExitCode {
                     println!("{}: note: {} {}", source.file, notice.field, notice.message);
                 }
             }
-            println!("{} mount(s) in {}: good", sourced.len(), directory.display());
+            match sourced.len() {
+                0 => println!("no *.yaml files in {}: nothing is mounted", directory.display()),
+                count => println!("{count} mount(s) in {}: good", directory.display()),
+            }
             ExitCode::SUCCESS
         }
         Err(problems) => {

@@ -233,19 +233,19 @@ impl RemoteError {
 
 impl fmt::Display for RemoteError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let kind = match self.kind {
-            ErrorKind::Denied => "the remote denies",
-            ErrorKind::Throttled => "the remote throttles",
-            ErrorKind::Unavailable => "the remote is unavailable for",
-            ErrorKind::TimedOut => "the remote took too long to",
-            ErrorKind::BrokeOff => "the remote broke off the",
-            ErrorKind::Changed => "the object changed during",
-            ErrorKind::BucketNotFound => "the bucket does not exist for",
-            ErrorKind::Rejected => "the remote rejects",
-            ErrorKind::CredentialsMissing => "there are no credentials to",
-            ErrorKind::NotSupported => "this version cannot",
+        let what = match self.kind {
+            ErrorKind::Denied => "the remote denies it",
+            ErrorKind::Throttled => "the remote asks for fewer requests",
+            ErrorKind::Unavailable => "the remote is unavailable",
+            ErrorKind::TimedOut => "the remote took too long",
+            ErrorKind::BrokeOff => "the remote broke off",
+            ErrorKind::Changed => "the object changed",
+            ErrorKind::BucketNotFound => "the bucket does not exist",
+            ErrorKind::Rejected => "the remote rejects it",
+            ErrorKind::CredentialsMissing => "there are no credentials",
+            ErrorKind::NotSupported => "not supported",
         };
-        write!(f, "{kind} {} of {:?}: {}", self.operation.as_str(), self.key, self.message)
+        write!(f, "{what} ({} of {:?}): {}", self.operation.as_str(), self.key, self.message)
     }
 }
 

@@ -1,7 +1,7 @@
 //! `run`: puts the rooms together, and takes them apart in order.
 //!
 //! Up: store, writer, mount table, then the doors; ready when the first table is in force. Down, on
-//! SIGTERM or SIGINT: readiness goes, the door lets requests under way end, flights land and are
+//! SIGTERM, SIGINT or SIGHUP: readiness goes, the door lets requests under way end, flights land and are
 //! persisted, the writer commits what is left. No decision about entries or requests is made here.
 
 use std::path::Path;
@@ -51,6 +51,7 @@ pub fn run(args: RunArgs) -> anyhow::Result<()> {
 
 async fn serve(args: RunArgs) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("SIGTERM cannot be caught")?;
+    let mut hangup = signal(SignalKind::hangup()).context("SIGHUP cannot be caught")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT cannot be caught")?;
     if !args.mounts.is_dir() {
         bail!("--mounts {}: no such directory; name the one that holds the RemoteMounts", args.mounts.display());
@@ -62,6 +63,9 @@ async fn serve(args: RunArgs) -> anyhow::Result<()> {
 
     let (mounts, problems) = (Arc::new(Mounts::default()), Arc::new(Mutex::default()));
     let (stop, draining) = (CancellationToken::new(), Arc::new(AtomicBool::new(false)));
+    if args.http == args.admin {
+        bail!("--http and --admin are both {}: give one of them another port", args.http);
+    }
     let admin_listener = listen("--admin", args.admin).await?;
     let http_listener = listen("--http", args.http).await?;
     let admin = Admin {
@@ -99,6 +103,7 @@ async fn serve(args: RunArgs) -> anyhow::Result<()> {
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
+        _ = hangup.recv() => {}
     }
     tracing::info!(seconds = args.drain_seconds, "stopping: requests under way may end");
     draining.store(true, Ordering::Relaxed);

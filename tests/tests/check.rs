@@ -68,6 +68,24 @@ fn every_mistake_is_one_line_with_file_and_field() {
     assert!(code == 1 && text.contains("metadata.name: good is also the name of a mount in a.yaml"), "{text}");
 }
 
+/// What is no file is named and never opened: a pipe would be waited for.
+#[test]
+fn what_is_no_manifest_is_named() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name);
+    assert!(Command::new("mkfifo").arg(at("pipe.yaml")).status().unwrap().success());
+    std::fs::create_dir(at("folder.yaml")).unwrap();
+    std::os::unix::fs::symlink("nowhere", at("link.yaml")).unwrap();
+    let output = sidecar(&["check", directory.path().to_str().unwrap()]);
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1));
+    for line in ["pipe.yaml: is not a file", "folder.yaml: is not a file", "link.yaml: is a link to nothing"] {
+        assert!(text.contains(line), "{line}: {text}");
+    }
+    let (code, text) = check(&[]);
+    assert!(code == 0 && text.contains("nothing is mounted"), "{text}");
+}
+
 #[test]
 fn fields_without_effect_are_named() {
     let yaml = GOOD.replace(
@@ -101,6 +119,8 @@ fn starts_that_cannot_succeed_say_why() {
     assert!(code == Some(1) && text.contains("--mounts /no/such/directory: no such directory"), "{text}");
     let (code, text) = run(state, &["--http", "192.0.2.1:1"]);
     assert!(code == Some(1) && text.contains("--http 192.0.2.1:1"), "{text}");
+    let (code, text) = run(state, &["--http", "127.0.0.1:1234", "--admin", "127.0.0.1:1234"]);
+    assert!(code == Some(1) && text.contains("are both 127.0.0.1:1234"), "{text}");
     let (code, text) = run(state, &["--http", "nonsense"]);
     assert!(code == Some(2) && text.contains("--http"), "{text}");
     let (code, text) = run(state, &["--log", "=,="]);

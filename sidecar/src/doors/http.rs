@@ -62,7 +62,7 @@ impl HttpDoor {
 
     /// Serves `listener` until `stop`, then finishes what is under way, for at most `drain`.
     pub async fn serve(self, listener: TcpListener, stop: CancellationToken, drain: Duration) {
-        let graceful = GracefulShutdown::new();
+        let (graceful, cut) = (GracefulShutdown::new(), CancellationToken::new());
         let mut server = hyper::server::conn::http1::Builder::new();
         server.timer(TokioTimer::new()).header_read_timeout(HEADERS);
         loop {
@@ -86,15 +86,20 @@ impl HttpDoor {
                 async move { Ok::<_, Infallible>(door.answer(request).await) }
             });
             let connection = graceful.watch(server.serve_connection(TokioIo::new(stream), service));
+            let cut = cut.clone();
             tokio::spawn(async move {
-                if let Err(error) = connection.await {
-                    tracing::debug!(%error, "connection ended early");
+                tokio::select! {
+                    () = cut.cancelled() => {}
+                    ended = connection => if let Err(error) = ended {
+                        tracing::debug!(%error, "connection ended early");
+                    },
                 }
             });
         }
         drop(listener);
         if tokio::time::timeout(drain, graceful.shutdown()).await.is_err() {
             tracing::warn!(seconds = drain.as_secs(), "connections cut: they were not done in time");
+            cut.cancel();
         }
     }
 

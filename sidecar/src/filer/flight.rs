@@ -44,12 +44,12 @@ where
     {
         let mut answer = {
             let mut open = self.open();
-            match open.get(&key) {
+            match open.get(&key).filter(|answer| alive(answer)) {
                 Some(answer) => answer.clone(),
                 None => {
                     let (publisher, answer) = watch::channel(None);
                     open.insert(key.clone(), answer.clone());
-                    let landed = Landed { flights: Arc::clone(self), key };
+                    let landed = Landed { flights: Arc::clone(self), key, answer: answer.clone() };
                     let work = start(Publisher(publisher));
                     tasks.spawn(async move {
                         let _landed = landed;
@@ -75,6 +75,11 @@ impl<V> Publisher<V> {
     }
 }
 
+/// Whether there is an answer, or someone who may still give it: a task that panics goes before its key does.
+fn alive<V>(answer: &watch::Receiver<Option<V>>) -> bool {
+    answer.borrow().is_some() || answer.has_changed().is_ok()
+}
+
 /// Frees the key when the task ends, however it ends.
 struct Landed<K, V>
 where
@@ -83,6 +88,7 @@ where
 {
     flights: Arc<Flights<K, V>>,
     key: K,
+    answer: watch::Receiver<Option<V>>,
 }
 
 impl<K, V> Drop for Landed<K, V>
@@ -91,7 +97,10 @@ where
     V: Clone + Send + Sync + 'static,
 {
     fn drop(&mut self) {
-        self.flights.open().remove(&self.key);
+        let mut open = self.flights.open();
+        if open.get(&self.key).is_some_and(|answer| answer.same_channel(&self.answer)) {
+            open.remove(&self.key);
+        }
     }
 }
 

@@ -56,7 +56,11 @@ pub fn read(directory: &Path) -> Result<Vec<Sourced>, Vec<FileProblem>> {
                 problems.extend(broken.into_iter().map(|p| FileProblem { file: file.clone(), message: p.to_string() }));
             }
             Err(Failure::Manifest(error)) => problems.push(FileProblem { file, message: error.to_string() }),
-            Err(Failure::Io(error)) => problems.push(FileProblem { file, message: reason(&error) }),
+            Err(Failure::Io(error)) => problems.push(FileProblem { file, message: of_file(&error) }),
+            Err(Failure::NotAFile) => {
+                let message = "is not a file: only files are read here; rename it or move it away".to_owned();
+                problems.push(FileProblem { file, message });
+            }
         }
     }
     problems.extend(clashes(&sourced));
@@ -84,14 +88,19 @@ fn clashes(sourced: &[Sourced]) -> Vec<FileProblem> {
 }
 
 enum Failure {
+    NotAFile,
     Io(io::Error),
     Manifest(ManifestError),
 }
 
 fn read_file(path: &Path) -> Result<Vec<RemoteMount>, Failure> {
-    let size = std::fs::metadata(path).map_err(Failure::Io)?.len();
-    if size > MAX_BYTES as u64 {
-        let size = usize::try_from(size).unwrap_or(usize::MAX);
+    let meta = std::fs::metadata(path).map_err(Failure::Io)?;
+    if !meta.is_file() {
+        // Opening a pipe would wait for ever.
+        return Err(Failure::NotAFile);
+    }
+    if meta.len() > MAX_BYTES as u64 {
+        let size = usize::try_from(meta.len()).unwrap_or(usize::MAX);
         return Err(Failure::Manifest(ManifestError::TooLarge { size }));
     }
     let bytes = std::fs::read(path).map_err(Failure::Io)?;
@@ -112,6 +121,14 @@ fn files(directory: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(files)
 }
 
+fn of_file(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::NotFound => "is a link to nothing: mend its target or remove it".to_owned(),
+        io::ErrorKind::PermissionDenied => "cannot be read: allow the sidecar's user to read it".to_owned(),
+        _ => error.to_string(),
+    }
+}
+
 fn reason(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::NotFound => "does not exist: name the directory that holds the manifests".to_owned(),
@@ -127,7 +144,7 @@ fn reason(error: &io::Error) -> String {
 #[must_use]
 pub fn fingerprint(directory: &Path) -> Vec<(PathBuf, Option<Vec<u8>>)> {
     let read = |path: PathBuf| {
-        let small = std::fs::metadata(&path).is_ok_and(|meta| meta.len() <= MAX_BYTES as u64);
+        let small = std::fs::metadata(&path).is_ok_and(|meta| meta.is_file() && meta.len() <= MAX_BYTES as u64);
         let content = small.then(|| std::fs::read(&path).ok()).flatten();
         (path, content)
     };

@@ -14,9 +14,9 @@ use tokio_util::sync::CancellationToken;
 use crate::metrics::Metrics;
 use crate::mounts::source::{self, Sourced};
 use crate::mounts::{Mount, MountTable, Mounts};
+use crate::remote::ListRequest;
 use crate::remote::connect::Connector;
 use crate::remote::credentials::Secrets;
-use crate::remote::{ErrorKind, ListRequest};
 use crate::store::{Store, Writer};
 
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -72,10 +72,17 @@ impl Watch {
                 () = self.stop.cancelled() => return,
                 () = tokio::time::sleep(INTERVAL) => {}
             }
-            for name in self.secrets.refresh() {
+            // Off the threads that serve: a volume that hangs must not take the doors with it.
+            let (secrets, directory) = (Arc::clone(&self.secrets), self.directory.clone());
+            let look = tokio::task::spawn_blocking(move || (secrets.refresh(), source::fingerprint(&directory)));
+            let looked = tokio::select! {
+                () = self.stop.cancelled() => return,
+                looked = look => looked,
+            };
+            let Ok((changed, now)) = looked else { continue };
+            for name in changed {
                 tracing::info!(secret = name, "credentials changed");
             }
-            let now = source::fingerprint(&self.directory);
             if now != seen || !done {
                 seen = now;
                 done = self.reload().await;
@@ -106,7 +113,7 @@ impl Watch {
         for mount in new.iter() {
             if !old.iter().any(|before| Arc::ptr_eq(before, mount)) {
                 tracing::info!(mount = mount.name, path = %mount.path, remote = mount.uri, generation = mount.id.0, "mounted");
-                tokio::spawn(probe(Arc::clone(mount), self.stop.clone()));
+                tokio::spawn(probe(Arc::clone(mount), Arc::clone(&self.mounts), self.stop.clone()));
             }
         }
     }
@@ -115,7 +122,7 @@ impl Watch {
 /// Asks the remote for one key until it answers, so that a wrong endpoint shows before the first lookup.
 ///
 /// Once: an idle sidecar makes no requests.
-async fn probe(mount: Arc<Mount>, stop: CancellationToken) {
+async fn probe(mount: Arc<Mount>, mounts: Arc<Mounts>, stop: CancellationToken) {
     let request = ListRequest { prefix: mount.prefix.as_str().to_owned(), limit: 1, ..ListRequest::default() };
     loop {
         let answer = tokio::select! {
@@ -125,12 +132,15 @@ async fn probe(mount: Arc<Mount>, stop: CancellationToken) {
         match answer {
             Ok(_) => return,
             Err(error) => {
-                tracing::warn!(mount = mount.name, kind = ErrorKind::as_str(error.kind), %error, "remote not reachable")
+                tracing::warn!(mount = mount.name, remote = mount.uri, kind = error.kind.as_str(), %error, "remote not reachable")
             }
         }
         tokio::select! {
             () = stop.cancelled() => return,
             () = tokio::time::sleep(PROBE_AGAIN) => {}
+        }
+        if !mounts.load().iter().any(|live| Arc::ptr_eq(live, &mount)) {
+            return; // retired meanwhile
         }
     }
 }

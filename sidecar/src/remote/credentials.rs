@@ -17,6 +17,8 @@ use aws_credential_types::provider::{ProvideCredentials, error::CredentialsError
 const ACCESS_KEY: &str = "AWS_ACCESS_KEY_ID";
 const SECRET_KEY: &str = "AWS_SECRET_ACCESS_KEY";
 const SESSION_TOKEN: &str = "AWS_SESSION_TOKEN";
+/// Session tokens are a few KiB.
+const MAX_BYTES: u64 = 64 << 10;
 
 /// All secrets that mounts refer to.
 pub struct Secrets {
@@ -101,12 +103,21 @@ impl ProvideCredentials for Secret {
 fn read(directory: &Path) -> Result<Credentials, String> {
     let value = |key: &str| {
         let file = directory.join(key);
-        match std::fs::read_to_string(&file) {
-            // A Secret written with `echo` ends in a newline that is no part of it.
-            Ok(text) => Ok(Some(text.trim_end().to_owned()).filter(|text| !text.is_empty())),
-            Err(error) if error.kind() == NotFound => Ok(None),
-            Err(error) => Err(format!("{}: {error}", file.display())),
+        let problem = |what: &str| format!("{} {what}: correct it in the Secret", file.display());
+        match std::fs::metadata(&file) {
+            // Opening a pipe would wait for ever.
+            Ok(meta) if !meta.is_file() => return Err(problem("is not a file")),
+            Ok(meta) if meta.len() > MAX_BYTES => return Err(problem("is larger than any credential")),
+            Err(error) if error.kind() == NotFound => return Ok(None),
+            _ => {}
         }
+        let text = std::fs::read_to_string(&file).map_err(|error| format!("{}: {error}", file.display()))?;
+        // A Secret written with `echo` ends in a newline that is no part of it.
+        let text = text.trim_end();
+        if text.chars().any(char::is_control) {
+            return Err(problem("holds a line break or another control character"));
+        }
+        Ok(Some(text.to_owned()).filter(|text| !text.is_empty()))
     };
     let required = |key: &str| {
         value(key)?
@@ -120,11 +131,27 @@ fn read(directory: &Path) -> Result<Credentials, String> {
 mod tests {
     use super::*;
 
+    fn tempdir() -> PathBuf {
+        let directory = std::env::temp_dir().join(format!("remotemount-credentials-{}", std::process::id()));
+        std::fs::create_dir_all(&directory).unwrap();
+        directory
+    }
+
     #[test]
     fn nothing_secret_is_printed() {
         let secrets = Secrets::new("/nowhere".into());
         let text = format!("{:?}", secrets.get("s3-creds"));
         assert!(text.contains("s3-creds") && !text.contains("value"), "{text}");
+        let directory = tempdir();
+        for (value, told) in [("AK\nIA", "line break"), ("AK\u{7}", "control character"), ("  \n", "missing or empty")]
+        {
+            std::fs::write(directory.join(ACCESS_KEY), value).unwrap();
+            assert!(
+                read(&directory).is_err_and(|problem| problem.contains(told) && !problem.contains(value)),
+                "{value:?}"
+            );
+        }
+        std::fs::remove_dir_all(&directory).unwrap();
         assert!(read(Path::new("/nowhere")).is_err_and(|problem| problem.contains(ACCESS_KEY)));
     }
 }

@@ -21,6 +21,7 @@ pub fn convert<E>(operation: Operation, key: &str, error: &SdkError<E, HttpRespo
 where
     E: ProvideErrorMetadata + Error + 'static,
 {
+    let kind = kind(operation, error);
     let message = match error {
         SdkError::ServiceError(service) => {
             let code = service.err().code().unwrap_or("no code");
@@ -28,9 +29,10 @@ where
             let request = error.request_id().map(|id| format!(", request {id}")).unwrap_or_default();
             format!("status {}, {code}: {text}{request}", service.raw().status().as_u16())
         }
+        other if kind == ErrorKind::CredentialsMissing => innermost(other),
         other => chain(other),
     };
-    RemoteError::new(kind(operation, error), operation, key, message)
+    RemoteError::new(kind, operation, key, message)
 }
 
 fn kind<E: ProvideErrorMetadata>(operation: Operation, error: &SdkError<E, HttpResponse>) -> ErrorKind {
@@ -76,6 +78,15 @@ fn mentions_credentials(error: &(dyn Error + 'static)) -> bool {
         next = error.source();
     }
     false
+}
+
+/// The first cause alone: what lies around a missing credential is the SDK's way to it.
+fn innermost(error: &(dyn Error + 'static)) -> String {
+    let mut cause = error;
+    while let Some(next) = cause.source() {
+        cause = next;
+    }
+    cause.to_string()
 }
 
 /// An error and its causes on one line.

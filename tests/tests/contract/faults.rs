@@ -116,7 +116,19 @@ async fn credentials_are_read_again() -> Result<()> {
     let sidecar = Sidecar::builder().mount(&manifest).credentials("late", "wrong", "wrong-too").start().await?;
     let url = sidecar.http_url("/m/a.txt");
     assert_eq!(client().get(&url).send().await?.status(), 403);
-    std::fs::remove_file(sidecar.credentials_dir().join("late/AWS_ACCESS_KEY_ID"))?;
+    // What no header can carry is no credential, and no reason to fall over; nor is a pipe to be waited for.
+    let key = sidecar.credentials_dir().join("late/AWS_ACCESS_KEY_ID");
+    sidecar.write_credentials("late", "AK\nIA", "wrong-too")?;
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    let answer = client().get(&url).send().await?;
+    assert_eq!(answer.status(), 503);
+    let body = answer.text().await?;
+    assert!(body.contains("CredentialsMissing") && body.contains("line break"), "{body}");
+    std::fs::remove_file(&key)?;
+    assert!(std::process::Command::new("mkfifo").arg(&key).status()?.success());
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    assert!(client().get(&url).send().await?.text().await?.contains("is not a file"));
+    std::fs::remove_file(key)?;
     tokio::time::sleep(Duration::from_millis(1500)).await;
     let answer = client().get(&url).send().await?;
     assert_eq!(answer.status(), 503);
@@ -136,7 +148,9 @@ async fn identity_and_anonymity_work() -> Result<()> {
     let (access, secret) = (remotemount_tests::s3_server::ACCESS_KEY, remotemount_tests::s3_server::SECRET_KEY);
     for (kind, way) in [(Kind::Weed, "workloadIdentity"), (Kind::Moto, "anonymous")] {
         let store = bucket(kind, "faults-identity").await?;
-        store.put("a.txt", "content", None).await?;
+        let public = aws_sdk_s3::types::ObjectCannedAcl::PublicRead;
+        let body = aws_sdk_s3::primitives::ByteStream::from_static(b"content");
+        store.client.put_object().bucket(&store.name).key("a.txt").body(body).acl(public).send().await?;
         let yaml = Manifest::new("m", "/m", &store.name, &server(kind).await?, "").to_yaml();
         let yaml = yaml.replace("secretRef: {name: \"s3-creds\"}", &format!("{way}: {{}}"));
         assert!(yaml.contains(way), "{yaml}");

@@ -4,8 +4,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
+use remotemount_tests::manifest::Manifest;
 use remotemount_tests::proxy::count::Operation;
 use remotemount_tests::proxy::faults::{Action, Rule};
+use remotemount_tests::s3_server::Kind;
+use remotemount_tests::sidecar::Sidecar;
 use tokio::sync::Mutex;
 use tokio::time::sleep;
 
@@ -133,6 +136,23 @@ async fn sigterm_lets_requests_under_way_end() -> Result<()> {
     let status = stage.sidecar.terminate(Duration::from_secs(10)).await?;
     assert!(status.success(), "{status}: {}", stage.sidecar.log());
     assert_eq!(request.await??, "content");
+    Ok(())
+}
+
+/// Who reads too slowly is cut off when the drain is over, and the sidecar then stops at once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_drain_that_takes_too_long_is_cut() -> Result<()> {
+    let bucket = crate::stage::bucket(Kind::Weed, "drain-cut").await?;
+    bucket.put("big", vec![7; 32 << 20], None).await?;
+    let endpoint = crate::stage::server(Kind::Weed).await?;
+    let manifest = Manifest::new("m", "/m", &bucket.name, &endpoint, "");
+    let mut sidecar = Sidecar::builder().mount(&manifest).arg("--drain-seconds").arg("1").start().await?;
+    let unread = crate::stage::client().get(sidecar.http_url("/m/big")).send().await?;
+    let begin = Instant::now();
+    assert!(sidecar.terminate(Duration::from_secs(20)).await?.success());
+    assert!(begin.elapsed() < Duration::from_secs(4), "stopped in {:?}", begin.elapsed());
+    assert!(!sidecar.log().contains("not waited for"), "{}", sidecar.log());
+    assert!(unread.bytes().await.is_err(), "cut, and seen to be");
     Ok(())
 }
 

@@ -11,7 +11,7 @@ use futures_util::stream::{self, BoxStream};
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use http::header::{
     ACCEPT_RANGES, CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_LENGTH,
-    CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderName, HeaderValue, LAST_MODIFIED, RANGE, WARNING,
+    CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderName, HeaderValue, LAST_MODIFIED, RANGE, WARNING, X_CONTENT_TYPE_OPTIONS,
 };
 use http::{HeaderMap, Response, StatusCode};
 use http_body_util::{Either, StreamBody};
@@ -59,6 +59,8 @@ pub async fn answer(filer: &Filer, asked: &Asked, found: &Found) -> Result<Answe
         put(headers, ETAG, etag);
     }
     headers.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+    // What a bucket holds is shown as what it says it is, never guessed into a script.
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     if found.stale {
         headers.insert(WARNING, HeaderValue::from_static("110 - \"Response is Stale\""));
     }

@@ -38,7 +38,7 @@ pub fn render(asked: &Asked, listed: &Listed) -> String {
     if listed.unnameable > 0 {
         let _ = write!(
             page,
-            "<p class=\"note\">{} keys here cannot be named by a path and are not shown.</p>",
+            "<p class=\"note\">Not shown, because no path can name them: {} of the keys here.</p>",
             listed.unnameable
         );
     }
@@ -64,13 +64,13 @@ fn row(page: &mut String, path: &str, child: &Child) {
     let (name, link) = (escape(&child.name), utf8_percent_encode(&child.name, SEGMENT));
     let _ = match &child.entry {
         Entry::Directory(_) => {
-            write!(page, "<tr><td><a href=\"{base}/{link}/\">{name}/</a><td class=\"n\">–<td class=\"n\">–")
+            write!(page, "<tr><td><a href=\"{base}/{link}/\"><bdi>{name}/</bdi></a><td class=\"n\">–<td class=\"n\">–")
         }
         Entry::File(file) => {
             let time = Timestamp::from_second(file.modified()).unwrap_or_default();
             write!(
                 page,
-                "<tr><td><a href=\"{base}/{link}\">{name}</a><td class=\"n\">{}<td class=\"n\">{time}",
+                "<tr><td><a href=\"{base}/{link}\"><bdi>{name}</bdi></a><td class=\"n\">{}<td class=\"n\">{time}",
                 size(file.size())
             )
         }
