@@ -73,7 +73,7 @@ pub struct Body {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Capabilities {
-    /// `read` refuses another version by itself (`If-Match`); else the answer's ETag is compared.
+    /// `read` refuses another version by itself (`If-Match`), until it is seen not to; the answer's ETag is compared in any case.
     pub conditional_read: bool,
     /// Listings can be resumed after a key.
     pub start_after: bool,

@@ -23,6 +23,7 @@ use remotemount_tests::proxy::faults::{Action, Rule};
 use remotemount_tests::s3_server::{ACCESS_KEY, Kind, S3Server, SECRET_KEY};
 
 struct Stage {
+    kind: Kind,
     _server: S3Server,
     directories: [tempfile::TempDir; 2],
     proxy: Proxy,
@@ -38,7 +39,7 @@ async fn stage(kind: Kind) -> Result<Stage> {
     std::fs::write(secret.join("AWS_SECRET_ACCESS_KEY"), format!("{SECRET_KEY}\n"))?;
     let proxy = Proxy::start(&server.endpoint()).await?;
     let bucket = Bucket::create(&server.endpoint(), "conformance").await?;
-    Ok(Stage { _server: server, directories, proxy, bucket })
+    Ok(Stage { kind, _server: server, directories, proxy, bucket })
 }
 
 impl Stage {
@@ -131,6 +132,8 @@ async fn reading(stage: &Stage, remote: &dyn Remote) -> Result<()> {
         let error = remote.read("read", range.clone(), stale).await.err().context("it must not be read")?;
         assert_eq!(error.kind, ErrorKind::Changed, "{range:?}: {error}");
     }
+    let heeds = !matches!(stage.kind, Kind::Rclone);
+    assert_eq!(remote.capabilities().conditional_read, heeds, "what the server did with If-Match is known by now");
     stage.bucket.delete("read").await?;
     assert_eq!(remote.read("read", None, &version).await.err().map(|error| error.kind), Some(ErrorKind::Changed));
     Ok(())

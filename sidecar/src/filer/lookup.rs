@@ -118,6 +118,8 @@ impl Filer {
 
     async fn fly(&self, mount: &Arc<Mount>, rel: &RelPath, want: Want, question: Question) -> Option<Answer> {
         let key = (mount.id, rel.clone(), question);
+        // Others may join who want it described.
+        let want = if want == Want::Any { Want::Described } else { want };
         let (filer, mount, rel) = (self.clone(), Arc::clone(mount), rel.clone());
         self.0
             .flights

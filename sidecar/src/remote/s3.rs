@@ -6,6 +6,7 @@
 //! length with what was asked, because some servers ignore `If-Match` or `Range` and answer anyway (R1).
 
 use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use aws_sdk_s3::Client;
@@ -26,13 +27,15 @@ use crate::remote::{
 pub struct S3 {
     client: Client,
     bucket: String,
+    /// Set once the server sent another version than `If-Match` allowed.
+    ignores_if_match: AtomicBool,
 }
 
 impl S3 {
     /// Reads from `bucket` by `client`.
     #[must_use]
     pub const fn new(client: Client, bucket: String) -> Self {
-        Self { client, bucket }
+        Self { client, bucket, ignores_if_match: AtomicBool::new(false) }
     }
 }
 
@@ -124,6 +127,8 @@ impl Remote for S3 {
             modified: seconds(answer.last_modified()),
         };
         if !same_version(version, &found) {
+            let asked = version.etag.as_ref().is_some_and(|etag| !etag.is_weak());
+            self.ignores_if_match.fetch_or(asked, Ordering::Relaxed);
             return Err(fail(ErrorKind::Changed, "the remote has another version"));
         }
         let begins = range.as_ref().map(|range| format!("bytes {}-{}/", range.start, range.end.saturating_sub(1)));
@@ -146,7 +151,7 @@ impl Remote for S3 {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities { conditional_read: true, start_after: true }
+        Capabilities { conditional_read: !self.ignores_if_match.load(Ordering::Relaxed), start_after: true }
     }
 }
 
