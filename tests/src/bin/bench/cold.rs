@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 use futures_util::StreamExt as _;
 
+use remotemount_tests::bucket::Bucket;
+
 use crate::table::{Figure, Rounds, Target};
 use crate::{ROUNDS, Stage, say};
 
@@ -21,6 +23,11 @@ const UNCOUNTED: usize = 5;
 const LARGE_BYTES: usize = 64 << 20;
 /// Even, so that each side is first as often as the other.
 const LARGE_ROUNDS: usize = 6;
+
+/// A link as a pod has it: so long to the first byte, so many bytes a second and connection.
+const LINK_LATENCY: Duration = Duration::from_millis(5);
+const LINK_BYTES: u64 = 100_000_000;
+const LINK_ROUNDS: usize = 4;
 
 /// Who asks for a name.
 #[derive(Debug, Clone, Copy)]
@@ -36,6 +43,10 @@ fn name(round: usize, side: Side, n: usize) -> String {
     format!("cold/{round}/{side:?}/{n:03}")
 }
 
+fn linked(round: usize) -> String {
+    format!("linked/{round}")
+}
+
 fn large(round: usize) -> String {
     format!("large/{round}")
 }
@@ -47,8 +58,8 @@ pub async fn fill(stage: &Stage) -> Result<()> {
     });
     stage.bucket.put_many(names.map(|name| (name, "cold"))).await?;
     let bytes = bytes::Bytes::from(vec![0x5a; LARGE_BYTES]);
-    for round in 0..LARGE_ROUNDS {
-        stage.bucket.put(&large(round), bytes.clone(), None).await?;
+    for key in (0..LARGE_ROUNDS).map(large).chain((0..LINK_ROUNDS).map(linked)) {
+        stage.bucket.put(&key, bytes.clone(), None).await?;
     }
     Ok(())
 }
@@ -95,14 +106,14 @@ pub async fn reads(stage: &Stage) -> Result<Figure> {
     for round in 0..LARGE_ROUNDS {
         say(&format!("cold 64 MiB GET, round {} of {LARGE_ROUNDS}", round + 1));
         let key = large(round);
-        ensure_whole(from_remote(stage, &key).await?)?;
+        ensure_whole(from_remote(&stage.bucket, &key).await?)?;
         for turn in 0..2 {
             let begun = Instant::now();
             if (round + turn) % 2 == 0 {
-                ensure_whole(through_sidecar(stage, &key).await?)?;
+                ensure_whole(through_sidecar(stage, &format!("/direct/{key}")).await?)?;
                 ours.add(rate(begun));
             } else {
-                ensure_whole(from_remote(stage, &key).await?)?;
+                ensure_whole(from_remote(&stage.bucket, &key).await?)?;
                 remote.add(rate(begun));
             }
         }
@@ -110,9 +121,35 @@ pub async fn reads(stage: &Stage) -> Result<Figure> {
     Figure::ratio("cold 64 MiB GET, remote's own", "MB/s", &ours, &remote, Target::RatioAtLeast(0.95))
 }
 
+/// The same over a link: what the remote sends, not the cores that share it, is then the limit.
+pub async fn reads_over_a_link(stage: &Stage) -> Result<Figure> {
+    let far = aws_bucket(stage);
+    stage.proxy.set_latency(LINK_LATENCY);
+    stage.proxy.set_bandwidth(Some(LINK_BYTES));
+    let (mut ours, mut remote) = (Rounds::new(), Rounds::new());
+    for round in 0..LINK_ROUNDS {
+        say(&format!("cold 64 MiB GET over a link, round {} of {LINK_ROUNDS}", round + 1));
+        let key = linked(round);
+        ensure_whole(from_remote(&stage.bucket, &key).await?)?;
+        for turn in 0..2 {
+            let begun = Instant::now();
+            if (round + turn) % 2 == 0 {
+                ensure_whole(through_sidecar(stage, &format!("/data/{key}")).await?)?;
+                ours.add(rate(begun));
+            } else {
+                ensure_whole(from_remote(&far, &key).await?)?;
+                remote.add(rate(begun));
+            }
+        }
+    }
+    stage.proxy.set_latency(Duration::ZERO);
+    stage.proxy.set_bandwidth(None);
+    Figure::ratio("the same, remote at 5 ms and 100 MB/s", "MB/s", &ours, &remote, Target::RatioAtLeast(0.95))
+}
+
 /// The bucket as the SDK reaches it through the proxy.
-fn aws_bucket(stage: &Stage) -> remotemount_tests::bucket::Bucket {
-    remotemount_tests::bucket::Bucket::open(&stage.proxy.endpoint(), &stage.bucket.name)
+fn aws_bucket(stage: &Stage) -> Bucket {
+    Bucket::open(&stage.proxy.endpoint(), &stage.bucket.name)
 }
 
 async fn head(client: &reqwest::Client, url: &str) -> Result<()> {
@@ -121,8 +158,8 @@ async fn head(client: &reqwest::Client, url: &str) -> Result<()> {
     Ok(())
 }
 
-async fn through_sidecar(stage: &Stage, key: &str) -> Result<usize> {
-    let answer = stage.client.get(stage.sidecar.http_url(&format!("/direct/{key}"))).send().await?;
+async fn through_sidecar(stage: &Stage, path: &str) -> Result<usize> {
+    let answer = stage.client.get(stage.sidecar.http_url(path)).send().await?;
     let mut stream = answer.error_for_status()?.bytes_stream();
     let mut total = 0;
     while let Some(bytes) = stream.next().await {
@@ -131,8 +168,8 @@ async fn through_sidecar(stage: &Stage, key: &str) -> Result<usize> {
     Ok(total)
 }
 
-async fn from_remote(stage: &Stage, key: &str) -> Result<usize> {
-    let answer = stage.bucket.client.get_object().bucket(&stage.bucket.name).key(key).send().await;
+async fn from_remote(bucket: &Bucket, key: &str) -> Result<usize> {
+    let answer = bucket.client.get_object().bucket(&bucket.name).key(key).send().await;
     let mut body = answer.with_context(|| format!("getting {key}"))?.body;
     let mut total = 0;
     while let Some(bytes) = body.next().await {

@@ -104,6 +104,7 @@ async fn run() -> Result<()> {
     let mut figures = warm::measure(&stage).await?;
     figures.extend(cold::heads(&stage).await?);
     figures.push(cold::reads(&stage).await?);
+    figures.push(cold::reads_over_a_link(&stage).await?);
     figures.push(own::misses(&stage).await?);
     figures.extend(own::starts(&stage.proxy).await?);
 
