@@ -72,6 +72,8 @@ pub struct Mount {
 #[derive(Default)]
 pub struct MountTable {
     mounts: BTreeMap<String, Arc<Mount>>,
+    /// Every mount's path and every directory above one; looked at by each lookup.
+    ways: BTreeSet<String>,
     /// Rises with every swap.
     pub number: u64,
 }
@@ -123,7 +125,8 @@ impl Mounts {
             };
             mounts.insert(path.to_string(), mount);
         }
-        let table = Arc::new(MountTable { mounts, number: old.number + 1 });
+        let ways = mounts.values().flat_map(|mount| mount.path.self_and_ancestors().map(str::to_owned)).collect();
+        let table = Arc::new(MountTable { mounts, ways, number: old.number + 1 });
         metrics.table.set(i64::try_from(table.number).unwrap_or(i64::MAX));
         self.table.store(Arc::clone(&table));
         Ok(table)
@@ -183,10 +186,10 @@ impl MountTable {
         self.mounts.values().filter_map(|mount| below(mount)).collect()
     }
 
-    /// Whether `path` is above a mount.
+    /// Whether `path` is a mount's or above one.
     #[must_use]
     pub fn leads_to_mount(&self, path: &FilerPath) -> bool {
-        path.is_root() || self.mounts.values().any(|mount| mount.path.below(path.as_str()).is_some())
+        path.is_root() || self.ways.contains(path.as_str())
     }
 
     /// Every mount, by path.

@@ -143,12 +143,6 @@ impl FilerPath {
     pub fn child(&self, name: &str) -> String {
         if self.is_root() { format!("/{name}") } else { format!("{}/{name}", self.0) }
     }
-
-    /// The last segment; empty for `/`.
-    #[must_use]
-    pub fn name(&self) -> &str {
-        self.0.rsplit('/').next().unwrap_or_default()
-    }
 }
 
 impl RelPath {

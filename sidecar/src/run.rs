@@ -56,6 +56,9 @@ async fn serve(args: RunArgs) -> anyhow::Result<()> {
     if !args.mounts.is_dir() {
         bail!("--mounts {}: no such directory; name the one that holds the RemoteMounts", args.mounts.display());
     }
+    if args.http == args.admin {
+        bail!("--http and --admin are both {}: give one of them another port", args.http);
+    }
     let mut registry = Registry::default();
     let metrics = Metrics::register(&mut registry);
     let store = open_store(&args.state, &metrics)?;
@@ -63,9 +66,6 @@ async fn serve(args: RunArgs) -> anyhow::Result<()> {
 
     let (mounts, problems) = (Arc::new(Mounts::default()), Arc::new(Mutex::default()));
     let (stop, draining) = (CancellationToken::new(), Arc::new(AtomicBool::new(false)));
-    if args.http == args.admin {
-        bail!("--http and --admin are both {}: give one of them another port", args.http);
-    }
     let admin_listener = listen("--admin", args.admin).await?;
     let http_listener = listen("--http", args.http).await?;
     let admin = Admin {

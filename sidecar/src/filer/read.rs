@@ -69,9 +69,7 @@ impl Filer {
         });
         Ok(Reading { description: Some(body.stat.description), bytes: bytes.boxed() })
     }
-}
 
-impl Filer {
     /// Keeps what a read told of a file that only a listing had told of (R3); nobody waits for it.
     fn describe(&self, source: &Source, file: File) {
         let change = Change::PutFile(source.mount.id, source.rel.clone(), file);

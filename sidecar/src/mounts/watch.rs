@@ -121,7 +121,7 @@ impl Watch {
 
 /// Asks the remote for one key until it answers, so that a wrong endpoint shows before the first lookup.
 ///
-/// Once: an idle sidecar makes no requests.
+/// After the first answer never again: an idle sidecar makes no requests.
 async fn probe(mount: Arc<Mount>, mounts: Arc<Mounts>, stop: CancellationToken) {
     let request = ListRequest { prefix: mount.prefix.as_str().to_owned(), limit: 1, ..ListRequest::default() };
     loop {

@@ -105,6 +105,7 @@ async fn d1_a_remote_that_lists_out_of_order_loses_no_name() -> Result<()> {
     wanted.insert("p/".to_owned());
     let listed: BTreeSet<String> = stage.names("/m/d/").await?.into_iter().collect();
     assert_eq!(listed, wanted);
+    assert_eq!(stage.status().await?["mounts"][0]["listingOrder"], "unordered", "it was noticed");
     Ok(())
 }
 

@@ -173,6 +173,10 @@ async fn l7_a_remote_that_is_down_serves_old_entries_and_says_so() -> Result<()>
     assert_eq!(status["mounts"][0]["health"]["reachable"], false);
     assert_eq!(status["mounts"][0]["health"]["reason"], "Unavailable");
     assert_eq!(status["mounts"][0]["counters"]["servedStale"], 1);
+    // For a moment nobody waits for a remote that has just failed.
+    stage.proxy.reset();
+    assert_eq!(stage.head("/m/kept.txt").await?.headers()["warning"], "110 - \"Response is Stale\"");
+    assert_eq!(stage.proxy.total(), 0, "{:?}", stage.proxy.seen());
     // What was never seen cannot be served, and is not "not found".
     assert_eq!(stage.head("/m/never.txt").await?.status(), 503);
     stage.proxy.clear();
@@ -180,6 +184,17 @@ async fn l7_a_remote_that_is_down_serves_old_entries_and_says_so() -> Result<()>
     let answer = stage.head("/m/kept.txt").await?;
     assert!(answer.status() == 200 && !answer.headers().contains_key("warning"), "fresh again");
     assert_eq!(stage.status().await?["mounts"][0]["health"]["reachable"], true);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn l7_denied_is_an_answer() -> Result<()> {
+    let stage = Stage::with(Kind::Weed, "l7-denied", |m| m.ttl_seconds(1)).await?;
+    stage.bucket.put("k", "hello", None).await?;
+    assert_eq!(stage.head("/m/k").await?.status(), 200);
+    sleep(Duration::from_millis(1200)).await;
+    stage.proxy.inject(Rule::new(Action::Status(403, None)));
+    assert_eq!(stage.head("/m/k").await?.status(), 403, "what was taken away is not served from memory");
     Ok(())
 }
 

@@ -123,7 +123,7 @@ fn time(seconds: i64) -> String {
 /// Answers `?metadata=true`.
 ///
 /// # Errors
-/// None today; the shape is that of the other answers.
+/// Not found, when nothing is known of the name.
 pub fn answer(found: &Found) -> Result<Answer, Refusal> {
     let mount = found.mount.as_ref().map(|mount| mount.name.as_str());
     let path = found.path.to_string();
