@@ -1,13 +1,27 @@
 //! The wall clock, read in one place.
 //!
-//! Freshness is judged by wall-clock time because it must outlive the process (L1, L7). A clock that
-//! jumps back makes entries look as if asked in the future; those are not trusted and asked again.
+//! Freshness is judged by wall-clock time because it must outlive the process (L1, L7). Within one
+//! process it never runs backwards, because which of two answers is the later one decides what is kept
+//! (L8): a clock that is set back stands still here until it has caught up. After a restart, entries
+//! that look as if asked in the future are not trusted and asked again.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::entry::Millis;
+
+static LATEST: AtomicU64 = AtomicU64::new(0);
 
 /// Now.
 #[must_use]
 pub fn now() -> Millis {
-    let age = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    Millis(age.map_or(0, |age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX)))
+    Millis(nanos() / 1_000_000)
+}
+
+/// Nanoseconds since 1970; never less than what was answered before.
+#[must_use]
+pub fn nanos() -> u64 {
+    let age = SystemTime::now().duration_since(UNIX_EPOCH);
+    let wall = age.map_or(0, |age| u64::try_from(age.as_nanos()).unwrap_or(u64::MAX));
+    LATEST.fetch_max(wall, Ordering::Relaxed).max(wall)
 }

@@ -77,7 +77,7 @@ pub struct Node {
 }
 
 /// One half of a name, as a listing has it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Entry {
     /// A file.
     File(File),
@@ -152,11 +152,39 @@ impl ETag {
     }
 }
 
+impl Pointer {
+    /// Whether `other` is the same version: by ETag where both have a strong one, else by size and time too.
+    #[must_use]
+    pub fn same_version(&self, other: &Self) -> bool {
+        let alike = self.size == other.size && self.modified == other.modified;
+        match (&self.etag, &other.etag) {
+            (Some(own), Some(other)) if own.is_weak() => own == other && alike,
+            (Some(own), Some(other)) => own == other,
+            _ => alike,
+        }
+    }
+}
+
 impl File {
     /// A file without bytes or pointer: what exists only here.
     #[must_use]
     pub fn local(asked: Millis) -> Self {
         Self { pointer: None, description: None, asked, doubted: false }
+    }
+
+    /// The file that stands for an object, as of `asked`.
+    #[must_use]
+    pub const fn of(pointer: Pointer, asked: Millis) -> Self {
+        Self { pointer: Some(pointer), description: None, asked, doubted: false }
+    }
+
+    /// Whether this is another version than `old` was.
+    #[must_use]
+    pub fn replaces(&self, old: &Self) -> bool {
+        match (&self.pointer, &old.pointer) {
+            (Some(new), Some(old)) => !old.same_version(new),
+            (new, old) => new.is_some() != old.is_some(),
+        }
     }
 
     /// Size in bytes.

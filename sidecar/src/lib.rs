@@ -13,8 +13,10 @@
 pub mod admin;
 pub mod args;
 pub mod clock;
+pub mod crash;
 pub mod doors;
 pub mod entry;
+pub mod events;
 pub mod filer;
 pub mod metrics;
 pub mod mounts;

@@ -10,6 +10,8 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 /// The longest key that object stores take, in bytes (Amazon S3 User Guide, "Object key naming guidelines").
 pub const MAX_KEY_BYTES: usize = 1024;
 
@@ -42,7 +44,8 @@ pub enum PathError {
 pub struct FilerPath(String);
 
 /// A path below a mount's own directory: empty for that directory, else `a/b`.
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct RelPath(String);
 
 /// The part of a bucket that a mount covers: empty, or ending in `/`.
@@ -192,6 +195,20 @@ impl RelPath {
     #[must_use]
     pub fn child(&self, name: &str) -> Self {
         if self.0.is_empty() { Self(name.to_owned()) } else { Self(format!("{}/{name}", self.0)) }
+    }
+}
+
+impl TryFrom<String> for RelPath {
+    type Error = PathError;
+
+    fn try_from(text: String) -> Result<Self, PathError> {
+        Self::parse(&text)
+    }
+}
+
+impl From<RelPath> for String {
+    fn from(path: RelPath) -> Self {
+        path.0
     }
 }
 

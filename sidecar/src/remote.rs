@@ -251,17 +251,6 @@ impl fmt::Display for RemoteError {
 
 impl std::error::Error for RemoteError {}
 
-/// Whether `found` is the version that was asked for: by ETag where both have a strong one, else by size and time too.
-#[must_use]
-pub fn same_version(asked: &Pointer, found: &Pointer) -> bool {
-    let alike = asked.size == found.size && asked.modified == found.modified;
-    match (&asked.etag, &found.etag) {
-        (Some(asked), Some(found)) if asked.is_weak() => asked == found && alike,
-        (Some(asked), Some(found)) => asked == found,
-        _ => alike,
-    }
-}
-
 /// Reads an ETag header.
 pub(crate) fn etag(header: Option<&str>) -> Option<ETag> {
     header.and_then(ETag::from_header)

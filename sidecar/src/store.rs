@@ -1,6 +1,7 @@
 //! The store: what the filer remembers across restarts, behind one trait.
 //!
-//! Metadata is a cache of the remote, so losing it loses nothing and a damaged file may be set aside.
+//! Entries and listings are a cache of the remote, so losing them loses nothing and a damaged file may
+//! be set aside. Intents, tombstones and hidden names are not: they say what must not come back.
 //! Reads run inline (microseconds). Every change goes through one [`Writer`], which commits whatever
 //! waits in one durable transaction. A change names the mount it belongs to, and one whose mount has
 //! been retired meanwhile is dropped inside the transaction: an operation begun under an older
@@ -9,6 +10,7 @@
 //! Children of a directory are ordered as the remote orders their keys: a file by `name`, a directory
 //! by `name/`. So a listing merges with the remote's in one pass and resumes where it stopped.
 
+pub mod intents;
 pub mod layout;
 pub mod memory;
 pub mod redb;
@@ -16,10 +18,17 @@ pub mod writer;
 
 use std::sync::Arc;
 
-use crate::entry::{Directory, Entry, File, Listing, Millis};
+use crate::entry::{Directory, Entry, File, Listing, Millis, Pointer};
+use crate::events::{EventPage, Origin};
 use crate::path::RelPath;
 
+pub use intents::{Doomed, DoomedObject, Intent, IntentId};
 pub use writer::Writer;
+
+/// A tombstone outlives every answer that may still be on its way; that is this long, in milliseconds.
+pub const TOMBSTONE_MILLIS: u64 = 900_000;
+/// So many events are kept; older ones go.
+pub const EVENTS_KEPT: u64 = 100_000;
 
 /// One generation of one mount: entries are kept under it and it is never used again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -41,7 +50,7 @@ pub struct Child {
 /// One change, applied whole or not at all.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Change {
-    /// Keep a file, by the rules of [`File::merge`]. A name that a complete listing, asked for later, did not have stays away (L8).
+    /// Keep a file, by the rules of [`File::merge`]. A name that a complete listing, asked for later, did not have, or that was deleted later, or is hidden, stays away (L8).
     PutFile(MountId, RelPath, File),
     /// Keep a directory, by the rules of [`Directory::merge`] and the same exception.
     PutDirectory(MountId, RelPath, Directory),
@@ -53,6 +62,64 @@ pub enum Change {
     Listed(MountId, RelPath, Listing),
     /// What is known of the file is not to be served without asking again.
     Doubt(MountId, RelPath),
+    /// A delete has begun.
+    Intend(MountId, IntentId, Intent),
+    /// A delete is finished, one way or the other.
+    Settled(MountId, IntentId),
+    /// The file is deleted.
+    DeleteFile(MountId, RelPath, FileDeletion),
+    /// The directory and what is below it are deleted.
+    DeleteDirectory(MountId, RelPath, DirectoryDeletion),
+    /// Whether the directory and those below it are still there is not known: ask again.
+    Age(MountId, RelPath),
+}
+
+/// How a file was deleted.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FileDeletion {
+    /// When the delete began: one that finished since has had the event already.
+    pub since: Millis,
+    /// Answers to questions asked up to then do not bring it back; a later row stays.
+    pub at: Millis,
+    /// The object that was deleted, for the event where nothing else is known of it.
+    pub pointer: Option<Pointer>,
+    /// The object is still there: hide the name for good (X1, Retain).
+    pub hide: bool,
+    /// Who asked.
+    pub origin: Origin,
+}
+
+/// How a directory was deleted.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DirectoryDeletion {
+    /// Answers to questions asked up to then bring nothing back; later rows stay.
+    pub at: Millis,
+    /// What of it goes.
+    pub extent: Extent,
+    /// What it held is still there: hide the name for good (X1, Retain).
+    pub hide: bool,
+    /// Who asked.
+    pub origin: Origin,
+}
+
+/// How much of a directory goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extent {
+    /// The directory, which was there even if no row says so, and everything below it.
+    Whole,
+    /// The same, and the directory is told of only if a row says so.
+    Known,
+    /// Only files below it that exist nowhere else; the directory stays.
+    LocalOnly,
+}
+
+/// Which halves of a name are hidden, or buried.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Halves {
+    /// The name as a file.
+    pub file: bool,
+    /// The name as a directory.
+    pub directory: bool,
 }
 
 /// What a commit did.
@@ -62,6 +129,8 @@ pub struct Applied {
     pub removed: u64,
     /// Changes dropped because their mount was retired (M3).
     pub dropped: u64,
+    /// Events made, over the whole commit.
+    pub events: u64,
 }
 
 /// A mount as the store knows it: the generation stays while the identity does.
@@ -148,11 +217,48 @@ pub trait Store: Send + Sync + 'static {
     /// When nothing was changed.
     fn adopt(&self, mounts: &[Identity]) -> Result<Vec<MountId>, StoreError>;
 
-    /// Frees up to `limit` entries of retired mounts; answers whether there may be more.
+    /// Frees up to `limit` rows of each kind: of retired mounts, tombstones that are over at `now`, events beyond
+    /// [`EVENTS_KEPT`]. Answers whether there may be more.
     ///
     /// # Errors
     /// When nothing was changed.
-    fn purge(&self, limit: usize) -> Result<bool, StoreError>;
+    fn purge(&self, limit: usize, now: Millis) -> Result<bool, StoreError>;
+
+    /// Every delete that has begun and is not finished, oldest first.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    fn intents(&self) -> Result<Vec<(MountId, IntentId, Intent)>, StoreError>;
+
+    /// Which halves of the name are hidden for good, by itself or with a directory above it (X1).
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    fn hidden(&self, mount: MountId, path: &RelPath) -> Result<Halves, StoreError>;
+
+    /// Which halves of the name were deleted since `asked`: an answer to that question is old news (L8).
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    fn buried(&self, mount: MountId, path: &RelPath, asked: Millis) -> Result<Halves, StoreError>;
+
+    /// Up to `limit` events after the time `after`, in order.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    fn events(&self, after: u64, limit: usize) -> Result<EventPage, StoreError>;
+
+    /// The time of the last event; 0 without one.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    fn last_event(&self) -> Result<u64, StoreError>;
+
+    /// A number that marks this store's own events: chosen once, never 0.
+    ///
+    /// # Errors
+    /// When it can neither be read nor chosen.
+    fn signature(&self) -> Result<i32, StoreError>;
 }
 
 impl Cursor {
@@ -212,7 +318,12 @@ impl Change {
             | Self::FileGone(mount, ..)
             | Self::DirectoryGone(mount, ..)
             | Self::Listed(mount, ..)
-            | Self::Doubt(mount, ..) => *mount,
+            | Self::Doubt(mount, ..)
+            | Self::Intend(mount, ..)
+            | Self::Settled(mount, ..)
+            | Self::DeleteFile(mount, ..)
+            | Self::DeleteDirectory(mount, ..)
+            | Self::Age(mount, ..) => *mount,
         }
     }
 }

@@ -9,10 +9,14 @@ use std::path::Path;
 
 use proptest::prelude::*;
 use remotemount_sidecar::entry::{Directory, ETag, File, Listing, Millis, Pointer};
+use remotemount_sidecar::events::{Cause, Event, Origin};
 use remotemount_sidecar::path::RelPath;
 use remotemount_sidecar::store::memory::MemoryStore;
 use remotemount_sidecar::store::redb::RedbStore;
-use remotemount_sidecar::store::{Change, Cursor, Identity, MountId, Store};
+use remotemount_sidecar::store::{
+    Change, Cursor, DirectoryDeletion, Doomed, EVENTS_KEPT, Extent, FileDeletion, Halves, Identity, Intent, IntentId,
+    MountId, Store,
+};
 
 fn path(text: &str) -> RelPath {
     RelPath::parse(text).unwrap()
@@ -165,10 +169,172 @@ fn generations_are_kept_by_remote_and_never_used_twice() {
         // What comes late for a retired generation is dropped, and what it had is freed.
         let applied = store.apply(&[Change::PutFile(first[0], path("late"), remote(1, 1))]).unwrap();
         assert_eq!((applied.dropped, store.file(first[0], &path("late")).unwrap()), (1, None));
-        while store.purge(1).unwrap() {}
+        while store.purge(1, Millis(0)).unwrap() {}
         assert_eq!(store.entries().unwrap(), 0);
         let back = store.adopt(&[identity("/a", "s3://one/")]).unwrap();
         assert!(!first.contains(&back[0]) && back != other);
+    });
+}
+
+fn origin() -> Origin {
+    Origin { cause: Cause::Door, from_other_cluster: false, signatures: vec![7] }
+}
+
+fn delete_file(m: MountId, name: &str, since: u64, at: u64) -> Change {
+    let pointer = remote(1, 0).pointer;
+    let deletion = FileDeletion { since: Millis(since), at: Millis(at), pointer, hide: false, origin: origin() };
+    Change::DeleteFile(m, path(name), deletion)
+}
+
+fn delete_directory(m: MountId, name: &str, at: u64, extent: Extent, hide: bool) -> Change {
+    Change::DeleteDirectory(m, path(name), DirectoryDeletion { at: Millis(at), extent, hide, origin: origin() })
+}
+
+/// What happened, without its time.
+fn told(store: &dyn Store) -> Vec<Event> {
+    let events = store.events(0, 10_000).unwrap().events;
+    assert!(events.is_sorted_by(|a, b| a.at < b.at), "times rise");
+    events.into_iter().map(|event| Event { at: 0, ..event }).collect()
+}
+
+fn told_paths(store: &dyn Store) -> Vec<String> {
+    told(store).into_iter().map(|event| event.path).collect()
+}
+
+#[test]
+fn a_deleted_file_stays_away_from_answers_that_were_on_their_way() {
+    each(|store| {
+        let m = adopted(store);
+        let put = |asked| Change::PutFile(m, path("d/f"), remote(1, asked));
+        store.apply(&[put(10), delete_file(m, "d/f", 15, 20)]).unwrap();
+        assert_eq!(store.file(m, &path("d/f")).unwrap(), None);
+        assert!(store.buried(m, &path("d/f"), Millis(20)).unwrap().file);
+        assert_eq!(store.buried(m, &path("d/f"), Millis(21)).unwrap(), Halves::default());
+        store.apply(&[put(20)]).unwrap();
+        assert_eq!(store.file(m, &path("d/f")).unwrap(), None, "asked before the delete was done");
+        store.apply(&[put(21)]).unwrap();
+        assert!(store.file(m, &path("d/f")).unwrap().is_some(), "made anew since");
+        store.apply(&[delete_file(m, "d/f", 18, 20)]).unwrap();
+        assert!(store.file(m, &path("d/f")).unwrap().is_some(), "a later row stays");
+        assert_eq!(told_paths(store), ["/m/d/f"], "and the delete was told of once");
+    });
+}
+
+#[test]
+fn a_deleted_directory_takes_what_is_below_and_tells_of_children_first() {
+    each(|store| {
+        let m = adopted(store);
+        let rows = [
+            Change::PutFile(m, path("d/a"), remote(1, 10)),
+            Change::PutFile(m, path("d/s/b"), remote(1, 10)),
+            Change::PutFile(m, path("d/s/local"), File::local(Millis(10))),
+            Change::PutDirectory(m, path("d/s"), directory(10)),
+            Change::PutDirectory(m, path("d"), directory(10)),
+            Change::PutFile(m, path("d-"), remote(1, 10)),
+        ];
+        store.apply(&rows).unwrap();
+        store.apply(&[delete_directory(m, "d", 20, Extent::LocalOnly, false)]).unwrap();
+        assert_eq!(told_paths(store), ["/m/d/s/local"]);
+        store.apply(&[delete_directory(m, "d", 20, Extent::Whole, false)]).unwrap();
+        assert_eq!(told_paths(store)[1..], ["/m/d/s/b", "/m/d/s", "/m/d/a", "/m/d"]);
+        assert_eq!(store.entries().unwrap(), 1, "the neighbour is left");
+        store.apply(&[Change::PutFile(m, path("d/s/b"), remote(1, 20))]).unwrap();
+        assert_eq!(store.entries().unwrap(), 1, "no late answer brings back what was below");
+        store.apply(&[delete_directory(m, "d", 30, Extent::Whole, false)]).unwrap();
+        store.apply(&[delete_directory(m, "x", 30, Extent::Known, false)]).unwrap();
+        assert_eq!(told_paths(store)[5..], ["/m/d"], "a known directory is told of only if it is known");
+    });
+}
+
+#[test]
+fn a_hidden_name_stays_hidden() {
+    each(|store| {
+        let m = adopted(store);
+        let hide = FileDeletion { since: Millis(1), at: Millis(1), pointer: None, hide: true, origin: origin() };
+        store
+            .apply(&[Change::DeleteFile(m, path("f"), hide), delete_directory(m, "d", 1, Extent::Whole, true)])
+            .unwrap();
+        let late = [Change::PutFile(m, path("f"), remote(1, 99)), Change::PutFile(m, path("d/x"), remote(1, 99))];
+        store.apply(&late).unwrap();
+        assert_eq!(store.entries().unwrap(), 0);
+        store.purge(100, Millis(10_000_000)).unwrap();
+        assert_eq!(store.hidden(m, &path("f")).unwrap(), Halves { file: true, directory: false });
+        assert_eq!(store.hidden(m, &path("d")).unwrap(), Halves { file: false, directory: true });
+        assert_eq!(store.hidden(m, &path("d/x/y")).unwrap(), Halves { file: true, directory: true });
+        assert_eq!(store.hidden(m, &path("da")).unwrap(), Halves::default());
+    });
+}
+
+#[test]
+fn what_a_delete_may_have_emptied_is_asked_for_again() {
+    each(|store| {
+        let m = adopted(store);
+        let rows = ["a", "a/b"].map(|name| Change::PutDirectory(m, path(name), directory(10)));
+        store.apply(&rows).unwrap();
+        let files = ["a/b/x", "a/b/y"].map(|name| Change::PutFile(m, path(name), remote(1, 10)));
+        store.apply(&files).unwrap();
+        let asked = |name| store.directory(m, &path(name)).unwrap().unwrap().asked;
+        store.apply(&[delete_file(m, "a/b/x", 20, 20)]).unwrap();
+        assert_eq!(asked("a/b"), Millis(10), "it still holds y");
+        store.apply(&[delete_file(m, "a/b/y", 20, 20)]).unwrap();
+        assert_eq!((asked("a/b"), asked("a")), (Millis(0), Millis(10)), "a still holds the row of a/b");
+    });
+}
+
+#[test]
+fn intents_outlive_everything_but_their_mount() {
+    each(|store| {
+        let m = adopted(store);
+        let doomed = Doomed::File(remote(1, 1).pointer.unwrap());
+        let intent = Intent { path: path("f"), doomed, since: Millis(5), origin: origin() };
+        store
+            .apply(&[Change::Intend(m, IntentId(3), intent.clone()), Change::Intend(m, IntentId(2), intent.clone())])
+            .unwrap();
+        store.purge(100, Millis(u64::MAX)).unwrap();
+        assert_eq!(store.intents().unwrap(), [(m, IntentId(2), intent.clone()), (m, IntentId(3), intent.clone())]);
+        store.apply(&[Change::Settled(m, IntentId(2))]).unwrap();
+        assert_eq!(store.intents().unwrap(), [(m, IntentId(3), intent)]);
+        store.adopt(&[identity("/m", "s3://other/")]).unwrap();
+        while store.purge(1, Millis(0)).unwrap() {}
+        assert_eq!(store.intents().unwrap(), []);
+    });
+}
+
+#[test]
+fn the_log_is_bounded_and_says_what_it_dropped() {
+    each(|store| {
+        let m = adopted(store);
+        let deletes: Vec<Change> = (0..EVENTS_KEPT + 10).map(|n| delete_file(m, &format!("f{n}"), 1, 1)).collect();
+        store.apply(&deletes).unwrap();
+        while store.purge(1000, Millis(u64::MAX)).unwrap() {}
+        let page = store.events(0, 1).unwrap();
+        assert_eq!(page.events[0].path, "/m/f10");
+        assert!(page.dropped > 0 && page.dropped < page.events[0].at);
+        assert_eq!(store.events(store.last_event().unwrap(), 1).unwrap().events, []);
+        assert_eq!(store.signature().unwrap(), store.signature().unwrap());
+    });
+}
+
+#[test]
+fn remote_changes_are_told() {
+    each(|store| {
+        let m = adopted(store);
+        let other = |asked| {
+            let pointer = Pointer { size: 9, etag: ETag::from_header("\"other\""), modified: 2 };
+            Change::PutFile(m, path("f"), File::of(pointer, Millis(asked)))
+        };
+        store
+            .apply(&[
+                Change::PutFile(m, path("f"), remote(1, 10)),
+                other(11),
+                other(12),
+                Change::FileGone(m, path("f"), Millis(13)),
+            ])
+            .unwrap();
+        let told = told(store);
+        assert_eq!(told.len(), 2, "one for the other version, one for its end: {told:?}");
+        assert!(told[0].old.is_some() && told[0].new.is_some() && told[1].new.is_none());
+        assert_eq!(told[0].origin, Origin::remote());
     });
 }
 
@@ -194,7 +360,26 @@ fn steps() -> impl Strategy<Value = Step> {
     let listed = (at, 0u64..50, 0u64..3)
         .prop_map(|(p, asked, unnameable)| Change::Listed(M, p, Listing { asked: Millis(asked), unnameable }));
     let doubt = names().prop_map(|p| Change::Doubt(M, p));
-    let change = prop_oneof![4 => put, 1 => local, 3 => dir, 2 => gone, 2 => dir_gone, 2 => listed, 1 => doubt];
+    let deletion = (names(), 0u64..50, 0u64..50, any::<bool>(), prop::bool::weighted(0.1)).prop_map(
+        |(p, since, at, known, hide)| {
+            let pointer = remote(1, 0).pointer.filter(|_| known);
+            Change::DeleteFile(
+                M,
+                p,
+                FileDeletion { since: Millis(since), at: Millis(at), pointer, hide, origin: origin() },
+            )
+        },
+    );
+    let extent = prop::sample::select(vec![Extent::Whole, Extent::Known, Extent::LocalOnly]);
+    let at = prop_oneof![names(), Just(RelPath::default())];
+    let dir_deletion = (at, 0u64..50, extent, prop::bool::weighted(0.1)).prop_map(|(p, at, extent, hide)| {
+        let hide = hide && !p.is_root();
+        Change::DeleteDirectory(M, p, DirectoryDeletion { at: Millis(at), extent, hide, origin: origin() })
+    });
+    let age = names().prop_map(|p| Change::Age(M, p));
+    let change = prop_oneof![
+        6 => put, 1 => local, 3 => dir, 2 => gone, 2 => dir_gone, 2 => listed, 1 => doubt, 2 => deletion, 2 => dir_deletion, 1 => age
+    ];
     prop_oneof![30 => change.prop_map(|change| Step::Change(Box::new(change))), 1 => Just(Step::Reopen)]
 }
 
@@ -233,7 +418,13 @@ proptest! {
                 prop_assert_eq!(real.children(m, &directory, &after, limit).unwrap(), model.children(m, &directory, &after, limit).unwrap());
             }
             prop_assert_eq!(real.listing(m, &directory).unwrap(), model.listing(m, &directory).unwrap());
+            prop_assert_eq!(real.hidden(m, &directory).unwrap(), model.hidden(m, &directory).unwrap());
+            for asked in [0, 10, 25, 49] {
+                let asked = Millis(asked);
+                prop_assert_eq!(real.buried(m, &directory, asked).unwrap(), model.buried(m, &directory, asked).unwrap());
+            }
         }
+        prop_assert_eq!(told(&real), told(&model));
         prop_assert_eq!(real.unnameable(m).unwrap(), model.unnameable(m).unwrap());
     }
 }

@@ -20,7 +20,6 @@ use percent_encoding::percent_decode_str;
 use crate::entry::{Description, Pointer};
 use crate::remote::{
     Body, Capabilities, ErrorKind, ListPage, ListRequest, Operation, Remote, RemoteError, Stat, etag, s3_error,
-    same_version,
 };
 
 /// One bucket of one server.
@@ -126,7 +125,7 @@ impl Remote for S3 {
             etag: etag(answer.e_tag()),
             modified: seconds(answer.last_modified()),
         };
-        if !same_version(version, &found) {
+        if !version.same_version(&found) {
             let asked = version.etag.as_ref().is_some_and(|etag| !etag.is_weak());
             self.ignores_if_match.fetch_or(asked, Ordering::Relaxed);
             return Err(fail(ErrorKind::Changed, "the remote has another version"));

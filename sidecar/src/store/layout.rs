@@ -11,7 +11,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::path::RelPath;
-use crate::store::MountId;
+use crate::store::{IntentId, MountId};
 
 /// The format of values; raised when a stored type changes.
 const FORMAT: u8 = 2;
@@ -34,6 +34,26 @@ pub fn directory_key(mount: MountId, path: &RelPath) -> Option<Vec<u8>> {
     let mut key = file_key(mount, path)?;
     key.push(b'/');
     Some(key)
+}
+
+/// The key of one half of a name in the tables of tombstones and hidden names, which know a mount's own directory, too.
+#[must_use]
+pub fn half_key(mount: MountId, path: &RelPath, directory: bool) -> Vec<u8> {
+    let key = if directory { directory_key(mount, path) } else { file_key(mount, path) };
+    key.unwrap_or_else(|| [&mount.0.to_be_bytes()[..], b"\0/"].concat())
+}
+
+/// The key of an intent.
+#[must_use]
+pub fn intent_key(mount: MountId, intent: IntentId) -> Vec<u8> {
+    [&mount.0.to_be_bytes()[..], &intent.0.to_be_bytes()].concat()
+}
+
+/// The intent of a key.
+#[must_use]
+pub fn intent_of(key: &[u8]) -> Option<(MountId, IntentId)> {
+    let bytes: [u8; 8] = key.get(4..)?.try_into().ok()?;
+    Some((mount_of(key)?, IntentId(u64::from_be_bytes(bytes))))
 }
 
 /// The key of a directory's listing.
@@ -59,9 +79,12 @@ pub fn children(mount: MountId, directory: &RelPath) -> Range<Vec<u8>> {
     start..end
 }
 
-/// The keys of what lies below a directory's subdirectories; the directory must not be a mount's own.
+/// The keys of what lies below a directory's subdirectories.
 #[must_use]
 pub fn deeper(mount: MountId, directory: &RelPath) -> Range<Vec<u8>> {
+    if directory.is_root() {
+        return children(mount, directory).end..generation(mount).end;
+    }
     let mut start = listing_key(mount, directory);
     let mut end = start.clone();
     start.push(b'/');

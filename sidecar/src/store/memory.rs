@@ -3,12 +3,18 @@
 //! Written for being obviously right, in another shape than the real one: a map by generation, path
 //! and kind, scanned whole where the real store seeks. It forgets everything with the process.
 
-use std::collections::BTreeMap;
+mod deletion;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::entry::{Directory, Entry, File, Listing, Millis};
-use crate::path::RelPath;
-use crate::store::{Applied, Change, Child, Cursor, Identity, MountId, Store, StoreError};
+use crate::events::{Event, EventPage, Origin};
+use crate::path::{FilerPath, RelPath};
+use crate::store::{
+    Applied, Change, Child, Cursor, EVENTS_KEPT, Halves, Identity, Intent, IntentId, MountId, Store, StoreError,
+    TOMBSTONE_MILLIS,
+};
 
 /// The store as a plain map.
 #[derive(Default)]
@@ -19,6 +25,12 @@ struct State {
     files: BTreeMap<(MountId, RelPath), File>,
     directories: BTreeMap<(MountId, RelPath), Directory>,
     listings: BTreeMap<(MountId, RelPath), Listing>,
+    intents: BTreeMap<(MountId, IntentId), Intent>,
+    /// By path and whether as a directory.
+    tombstones: BTreeMap<(MountId, RelPath, bool), Millis>,
+    hidden: BTreeSet<(MountId, RelPath, bool)>,
+    events: Vec<Event>,
+    dropped: u64,
     mounts: BTreeMap<String, (MountId, String)>,
     last: u32,
 }
@@ -68,6 +80,7 @@ impl Store for MemoryStore {
     fn apply(&self, changes: &[Change]) -> Result<Applied, StoreError> {
         let mut state = self.state();
         let mut applied = Applied::default();
+        let before = state.events.len();
         for change in changes {
             if state.live(change.mount()) {
                 applied.removed += state.apply(change);
@@ -75,6 +88,7 @@ impl Store for MemoryStore {
                 applied.dropped += 1;
             }
         }
+        applied.events = (state.events.len() - before) as u64;
         Ok(applied)
     }
 
@@ -96,13 +110,48 @@ impl Store for MemoryStore {
         Ok(ids)
     }
 
-    fn purge(&self, _limit: usize) -> Result<bool, StoreError> {
+    fn purge(&self, _limit: usize, now: Millis) -> Result<bool, StoreError> {
         let mut state = self.state();
         let live: Vec<MountId> = state.mounts.values().map(|(id, _)| *id).collect();
         state.files.retain(|(id, _), _| live.contains(id));
         state.directories.retain(|(id, _), _| live.contains(id));
         state.listings.retain(|(id, _), _| live.contains(id));
+        state.intents.retain(|(id, _), _| live.contains(id));
+        state.hidden.retain(|(id, _, _)| live.contains(id));
+        state.tombstones.retain(|(id, _, _), until| live.contains(id) && until.0 + TOMBSTONE_MILLIS >= now.0);
+        let beyond = state.events.len().saturating_sub(usize::try_from(EVENTS_KEPT).unwrap_or(usize::MAX));
+        let last = state.events.drain(..beyond).next_back().map(|event| event.at);
+        state.dropped = last.unwrap_or(state.dropped);
         Ok(false)
+    }
+
+    fn intents(&self) -> Result<Vec<(MountId, IntentId, Intent)>, StoreError> {
+        let state = self.state();
+        let mut intents: Vec<_> = state.intents.iter().map(|((m, id), intent)| (*m, *id, intent.clone())).collect();
+        intents.sort_by_key(|(_, id, _)| *id);
+        Ok(intents)
+    }
+
+    fn hidden(&self, mount: MountId, path: &RelPath) -> Result<Halves, StoreError> {
+        Ok(self.state().hidden(mount, path))
+    }
+
+    fn buried(&self, mount: MountId, path: &RelPath, asked: Millis) -> Result<Halves, StoreError> {
+        Ok(self.state().buried(mount, path, asked))
+    }
+
+    fn events(&self, after: u64, limit: usize) -> Result<EventPage, StoreError> {
+        let state = self.state();
+        let events = state.events.iter().filter(|event| event.at > after).take(limit).cloned().collect();
+        Ok(EventPage { events, dropped: state.dropped })
+    }
+
+    fn last_event(&self) -> Result<u64, StoreError> {
+        Ok(self.state().events.last().map_or(0, |event| event.at))
+    }
+
+    fn signature(&self) -> Result<i32, StoreError> {
+        Ok(1)
     }
 }
 
@@ -135,18 +184,39 @@ impl State {
         children
     }
 
+    fn tell(&mut self, mount: MountId, path: &RelPath, old: Option<Entry>, new: Option<Entry>, origin: Origin) {
+        let at = self.mounts.iter().find(|(_, (id, _))| *id == mount).and_then(|(at, _)| FilerPath::parse(at).ok());
+        if let Some(at) = at {
+            let last = self.events.last().map_or(0, |event| event.at);
+            let path = at.join(path).to_string();
+            self.events.push(Event { at: crate::clock::nanos().max(last + 1), path, old, new, origin });
+        }
+    }
+
+    fn stays_away(&self, mount: MountId, path: &RelPath, directory: bool, asked: Millis) -> bool {
+        let half = |halves: Halves| if directory { halves.directory } else { halves.file };
+        self.listed_without(mount, path, asked)
+            || half(self.buried(mount, path, asked))
+            || half(self.hidden(mount, path))
+    }
+
     fn apply(&mut self, change: &Change) -> u64 {
         match change.clone() {
             Change::PutFile(mount, path, file) if !path.is_root() => {
-                let old = self.files.remove(&(mount, path.clone()));
-                if old.is_some() || file.pointer.is_none() || !self.listed_without(mount, &path, file.asked) {
-                    self.files.insert((mount, path), File::merge(old, file));
+                let old = self.files.get(&(mount, path.clone())).cloned();
+                if old.is_none() && file.pointer.is_some() && self.stays_away(mount, &path, false, file.asked) {
+                    return 0;
+                }
+                let new = File::merge(old.clone(), file);
+                self.files.insert((mount, path.clone()), new.clone());
+                if let Some(old) = old.filter(|old| new.replaces(old)) {
+                    self.tell(mount, &path, Some(Entry::File(old)), Some(Entry::File(new)), Origin::remote());
                 }
                 0
             }
             Change::PutDirectory(mount, path, directory) if !path.is_root() => {
                 let old = self.directories.remove(&(mount, path.clone()));
-                if old.is_some() || !self.listed_without(mount, &path, directory.asked) {
+                if old.is_some() || !self.stays_away(mount, &path, true, directory.asked) {
                     self.directories.insert((mount, path), Directory::merge(old, directory));
                 }
                 0
@@ -156,8 +226,8 @@ impl State {
                 let key = (mount, path);
                 let gone =
                     self.files.get(&key).is_some_and(|file| file.pointer.is_some() && file.asked.gives_way_to(asked));
-                if gone {
-                    self.files.remove(&key);
+                if gone && let Some(old) = self.files.remove(&key) {
+                    self.tell(mount, &key.1, Some(Entry::File(old)), None, Origin::remote());
                 }
                 u64::from(gone)
             }
@@ -183,34 +253,24 @@ impl State {
                 }
                 0
             }
+            change => self.delete(change),
         }
     }
 
     fn directory_gone(&mut self, mount: MountId, path: &RelPath, asked: Millis) -> u64 {
-        let inside = |candidate: &RelPath| candidate.ancestors().any(|above| above == *path);
-        let before = self.files.len() + self.directories.len();
-        self.files.retain(|(id, candidate), file| {
-            *id != mount || !inside(candidate) || file.pointer.is_none() || !file.asked.gives_way_to(asked)
+        let removed = self.sweep(mount, path, &|entry| match entry {
+            Entry::Directory(directory) => directory.asked.gives_way_to(asked),
+            Entry::File(file) => file.pointer.is_some() && file.asked.gives_way_to(asked),
         });
-        let files: Vec<RelPath> = self
-            .files
-            .keys()
-            .filter(|(id, candidate)| *id == mount && inside(candidate))
-            .map(|(_, p)| p.clone())
-            .collect();
-        let later: Vec<RelPath> = self
-            .directories
-            .iter()
-            .filter(|((id, candidate), directory)| {
-                *id == mount && inside(candidate) && !directory.asked.gives_way_to(asked)
-            })
-            .map(|((_, p), _)| p.clone())
-            .collect();
-        self.directories.retain(|(id, candidate), directory| {
-            let holds = files.iter().chain(&later).any(|kept| kept.ancestors().any(|above| above == *candidate));
-            *id != mount || !(candidate == path || inside(candidate)) || !directory.asked.gives_way_to(asked) || holds
-        });
-        self.listings.retain(|(id, candidate), _| *id != mount || !(candidate == path || inside(candidate)));
-        (before - self.files.len() - self.directories.len()) as u64
+        let count = removed.len() as u64;
+        for (path, entry) in removed {
+            self.tell(mount, &path, Some(entry), None, Origin::remote());
+        }
+        count
     }
+}
+
+/// Whether `path` lies below `directory`, at any depth.
+fn inside(path: &RelPath, directory: &RelPath) -> bool {
+    !path.is_root() && (directory.is_root() || path.ancestors().any(|above| above == *directory))
 }

@@ -2,11 +2,14 @@
 //!
 //! Owns the file. Readers use one snapshot, replaced after each commit, so a read takes no lock and
 //! begins no transaction. A file that redb cannot open is set aside under another name and a new one
-//! begun: the metadata is a cache (DESIGN: "set aside and rebuilt, with an event"). A file that
+//! begun: most of it is a cache, and what is not (hidden names) could not be read anyway. A file that
 //! another process holds, or a disk that fails, is an error instead: nothing is renamed then. Damage
 //! found while running leaves a mark, so that the next start sets the file aside. After a disk error
 //! (full, most often) redb refuses to go on; the file is then closed and opened again until it works.
 
+mod deletion;
+mod log;
+mod purge;
 mod tables;
 
 use std::fs;
@@ -23,13 +26,22 @@ use ::redb::{
 use arc_swap::ArcSwapOption;
 use serde::de::DeserializeOwned;
 
-use crate::entry::{Directory, File, Listing};
-use crate::path::RelPath;
-use crate::store::redb::tables::{Tables, child, purge_table};
-use crate::store::{Applied, Change, Child, Cursor, Identity, MountId, Store, StoreError, layout};
+use crate::crash;
+use crate::entry::{Directory, File, Listing, Millis};
+use crate::events::EventPage;
+use crate::path::{FilerPath, RelPath};
+use crate::store::redb::tables::{Tables, child};
+use crate::store::{
+    Applied, Change, Child, Cursor, Halves, Identity, Intent, IntentId, MountId, Store, StoreError, layout,
+};
 
-const ENTRIES: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("entries");
-const LISTINGS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("listings");
+type BytesTable = TableDefinition<'static, &'static [u8], &'static [u8]>;
+
+const ENTRIES: BytesTable = TableDefinition::new("entries");
+const LISTINGS: BytesTable = TableDefinition::new("listings");
+const INTENTS: BytesTable = TableDefinition::new("intents");
+const TOMBSTONES: BytesTable = TableDefinition::new("tombstones");
+const HIDDEN: BytesTable = TableDefinition::new("hidden");
 /// Path → (generation, remote).
 const MOUNTS: TableDefinition<'_, &str, (u32, &str)> = TableDefinition::new("mounts");
 const COUNTERS: TableDefinition<'_, &str, u32> = TableDefinition::new("counters");
@@ -66,9 +78,15 @@ pub struct Opened {
     pub set_aside: Option<PathBuf>,
 }
 
+type ReadBytes = ReadOnlyTable<&'static [u8], &'static [u8]>;
+
 struct Snapshot {
-    entries: ReadOnlyTable<&'static [u8], &'static [u8]>,
-    listings: ReadOnlyTable<&'static [u8], &'static [u8]>,
+    entries: ReadBytes,
+    listings: ReadBytes,
+    intents: ReadBytes,
+    tombstones: ReadBytes,
+    hidden: ReadBytes,
+    log: log::Snapshot,
 }
 
 impl RedbStore {
@@ -123,7 +141,7 @@ impl RedbStore {
 
     fn read<T: DeserializeOwned>(
         &self,
-        table: impl Fn(&Snapshot) -> &ReadOnlyTable<&'static [u8], &'static [u8]>,
+        table: impl Fn(&Snapshot) -> &ReadBytes,
         key: &[u8],
     ) -> Result<Option<T>, StoreError> {
         let snapshot = self.snapshot()?;
@@ -191,10 +209,12 @@ fn guarded<T>(work: impl FnOnce() -> Result<T, ::redb::Error>) -> Result<T, ::re
 fn open_database(file: &Path) -> Result<(Database, Snapshot), ::redb::Error> {
     let database = Database::builder().set_cache_size(CACHE_BYTES).create(file)?;
     let transaction = database.begin_write()?;
-    transaction.open_table(ENTRIES)?;
-    transaction.open_table(LISTINGS)?;
+    for table in [ENTRIES, LISTINGS, INTENTS, TOMBSTONES, HIDDEN] {
+        transaction.open_table(table)?;
+    }
     transaction.open_table(COUNTERS)?;
     transaction.open_table(MOUNTS)?;
+    log::open(&transaction)?;
     transaction.commit()?;
     let snapshot = Snapshot::take(&database)?;
     Ok((database, snapshot))
@@ -262,17 +282,28 @@ impl Store for RedbStore {
 
     fn apply(&self, changes: &[Change]) -> Result<Applied, StoreError> {
         self.transact(|transaction| {
-            // Read inside the transaction: a mount retired before it began takes no change (M3).
-            let live = live_mounts(&transaction.open_table(MOUNTS)?)?;
+            let mut tables = Tables {
+                entries: transaction.open_table(ENTRIES)?,
+                listings: transaction.open_table(LISTINGS)?,
+                intents: transaction.open_table(INTENTS)?,
+                tombstones: transaction.open_table(TOMBSTONES)?,
+                hidden: transaction.open_table(HIDDEN)?,
+                // Read inside the transaction: a mount retired before it began takes no change (M3).
+                mounts: live_mounts(&transaction.open_table(MOUNTS)?)?,
+                events: Vec::new(),
+            };
             let mut applied = Applied::default();
-            let mut tables =
-                Tables { entries: transaction.open_table(ENTRIES)?, listings: transaction.open_table(LISTINGS)? };
             for change in changes {
-                if live.contains(&change.mount()) {
+                if tables.mounts.iter().any(|(id, _)| *id == change.mount()) {
                     applied.removed += tables.apply(change)?;
                 } else {
                     applied.dropped += 1;
                 }
+            }
+            applied.events = tables.events.len() as u64;
+            log::append(transaction, tables.events, crate::clock::nanos())?;
+            if changes.iter().any(|change| matches!(change, Change::DeleteFile(..) | Change::DeleteDirectory(..))) {
+                crash::point("local-delete-not-committed");
             }
             Ok(applied)
         })
@@ -305,25 +336,76 @@ impl Store for RedbStore {
         })
     }
 
-    fn purge(&self, limit: usize) -> Result<bool, StoreError> {
+    fn purge(&self, limit: usize, now: Millis) -> Result<bool, StoreError> {
         self.transact(|transaction| {
-            let live = live_mounts(&transaction.open_table(MOUNTS)?)?;
-            let entries = purge_table(&mut transaction.open_table(ENTRIES)?, &live, limit)?;
-            let listings = purge_table(&mut transaction.open_table(LISTINGS)?, &live, limit)?;
-            Ok(entries || listings)
+            let live: Vec<MountId> =
+                live_mounts(&transaction.open_table(MOUNTS)?)?.into_iter().map(|(id, _)| id).collect();
+            let mut more = log::prune(transaction, limit)?;
+            for table in [ENTRIES, LISTINGS, INTENTS, TOMBSTONES, HIDDEN] {
+                more |= purge::retired(&mut transaction.open_table(table)?, &live, limit)?;
+            }
+            Ok(purge::tombstones(&mut transaction.open_table(TOMBSTONES)?, limit, now)? || more)
         })
+    }
+
+    fn intents(&self) -> Result<Vec<(MountId, IntentId, Intent)>, StoreError> {
+        let snapshot = self.snapshot()?;
+        let mut intents = Vec::new();
+        for row in snapshot.intents.iter().map_err(|error| self.fail(error.into()))? {
+            let (key, value) = row.map_err(|error| self.fail(error.into()))?;
+            if let (Some((mount, id)), Some(intent)) = (layout::intent_of(key.value()), layout::decode(value.value())) {
+                intents.push((mount, id, intent));
+            }
+        }
+        intents.sort_by_key(|(_, id, _)| *id);
+        Ok(intents)
+    }
+
+    fn hidden(&self, mount: MountId, path: &RelPath) -> Result<Halves, StoreError> {
+        deletion::hidden(&self.snapshot()?.hidden, mount, path).map_err(|error| self.fail(error))
+    }
+
+    fn buried(&self, mount: MountId, path: &RelPath, asked: Millis) -> Result<Halves, StoreError> {
+        deletion::buried(&self.snapshot()?.tombstones, mount, path, asked).map_err(|error| self.fail(error))
+    }
+
+    fn events(&self, after: u64, limit: usize) -> Result<EventPage, StoreError> {
+        self.snapshot()?.log.read(after, limit).map_err(|error| self.fail(error))
+    }
+
+    fn last_event(&self) -> Result<u64, StoreError> {
+        self.snapshot()?.log.last().map_err(|error| self.fail(error))
+    }
+
+    fn signature(&self) -> Result<i32, StoreError> {
+        self.transact(log::signature)
     }
 }
 
 impl Snapshot {
     fn take(database: &Database) -> Result<Self, ::redb::Error> {
         let transaction = database.begin_read()?;
-        Ok(Self { entries: transaction.open_table(ENTRIES)?, listings: transaction.open_table(LISTINGS)? })
+        Ok(Self {
+            entries: transaction.open_table(ENTRIES)?,
+            listings: transaction.open_table(LISTINGS)?,
+            intents: transaction.open_table(INTENTS)?,
+            tombstones: transaction.open_table(TOMBSTONES)?,
+            hidden: transaction.open_table(HIDDEN)?,
+            log: log::Snapshot::take(&transaction)?,
+        })
     }
 }
 
-fn live_mounts(table: &impl ReadableTable<&'static str, (u32, &'static str)>) -> Result<Vec<MountId>, ::redb::Error> {
-    table.iter()?.map(|row| Ok(MountId(row?.1.value().0))).collect()
+fn live_mounts(
+    table: &impl ReadableTable<&'static str, (u32, &'static str)>,
+) -> Result<Vec<(MountId, FilerPath)>, ::redb::Error> {
+    let mut mounts = Vec::new();
+    for row in table.iter()? {
+        let (path, value) = row?;
+        // Only paths that a mount has are ever written.
+        mounts.extend(FilerPath::parse(path.value()).ok().map(|path| (MountId(value.value().0), path)));
+    }
+    Ok(mounts)
 }
 
 fn put_aside(file: &Path) -> std::io::Result<PathBuf> {

@@ -11,6 +11,7 @@ use anyhow::Result;
 use remotemount_crds::manifest;
 use remotemount_sidecar::doors::http::HttpDoor;
 use remotemount_sidecar::entry::{Directory, File, Listing, Millis};
+use remotemount_sidecar::events::EventPage;
 use remotemount_sidecar::filer::Filer;
 use remotemount_sidecar::metrics::Metrics;
 use remotemount_sidecar::mounts::Mounts;
@@ -19,7 +20,9 @@ use remotemount_sidecar::remote::connect::Connector;
 use remotemount_sidecar::remote::credentials::Secrets;
 use remotemount_sidecar::store::memory::MemoryStore;
 use remotemount_sidecar::store::redb::RedbStore;
-use remotemount_sidecar::store::{Applied, Change, Child, Cursor, Identity, MountId, Store, StoreError, Writer};
+use remotemount_sidecar::store::{
+    Applied, Change, Child, Cursor, Halves, Identity, Intent, IntentId, MountId, Store, StoreError, Writer,
+};
 use remotemount_tests::manifest::Manifest;
 use remotemount_tests::proxy::Proxy;
 use remotemount_tests::proxy::count::Operation;
@@ -67,8 +70,26 @@ impl Store for Failing {
     fn adopt(&self, mounts: &[Identity]) -> Result<Vec<MountId>, StoreError> {
         self.store.adopt(mounts)
     }
-    fn purge(&self, limit: usize) -> Result<bool, StoreError> {
-        self.store.purge(limit)
+    fn purge(&self, limit: usize, now: Millis) -> Result<bool, StoreError> {
+        self.store.purge(limit, now)
+    }
+    fn intents(&self) -> Result<Vec<(MountId, IntentId, Intent)>, StoreError> {
+        self.store.intents()
+    }
+    fn hidden(&self, mount: MountId, path: &RelPath) -> Result<Halves, StoreError> {
+        self.store.hidden(mount, path)
+    }
+    fn buried(&self, mount: MountId, path: &RelPath, asked: Millis) -> Result<Halves, StoreError> {
+        self.store.buried(mount, path, asked)
+    }
+    fn events(&self, after: u64, limit: usize) -> Result<EventPage, StoreError> {
+        self.store.events(after, limit)
+    }
+    fn last_event(&self) -> Result<u64, StoreError> {
+        self.store.last_event()
+    }
+    fn signature(&self) -> Result<i32, StoreError> {
+        self.store.signature()
     }
 }
 

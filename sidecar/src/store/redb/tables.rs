@@ -1,67 +1,121 @@
 //! What each change does to the tables, inside one write transaction.
 //!
-//! The rules are those of [`Change`]; the memory store is the model they are held to. Nothing here
-//! commits, and nothing decides which changes belong together.
+//! The rules are those of [`Change`]; the memory store is the model they are held to. Here is what is
+//! learnt of the remote; [`super::deletion`] has what is deleted. Nothing here commits, and nothing
+//! decides which changes belong together. Events are gathered, in order, for [`super::log`] to write.
+
+use std::cmp::Reverse;
 
 use ::redb::{Error, ReadableTable as _, Table};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::entry::{Directory, Entry, File, Listing, Millis};
-use crate::path::RelPath;
+use crate::events::{Event, Origin};
+use crate::path::{FilerPath, RelPath};
+use crate::store::redb::deletion::{buried, hidden};
 use crate::store::{Change, Child, MountId, layout};
 
-/// The two tables of one write transaction.
+/// A table of bytes by bytes.
+pub type Bytes<'t> = Table<'t, &'static [u8], &'static [u8]>;
+
+/// The tables of one write transaction.
 pub struct Tables<'t> {
     /// Names.
-    pub entries: Table<'t, &'static [u8], &'static [u8]>,
+    pub entries: Bytes<'t>,
     /// Complete listings.
-    pub listings: Table<'t, &'static [u8], &'static [u8]>,
+    pub listings: Bytes<'t>,
+    /// Deletes that have begun.
+    pub intents: Bytes<'t>,
+    /// Until when answers bring no name back, by half.
+    pub tombstones: Bytes<'t>,
+    /// Halves of names that are hidden for good.
+    pub hidden: Bytes<'t>,
+    /// The mounts in force and where they are.
+    pub mounts: Vec<(MountId, FilerPath)>,
+    /// What has happened so far, without its time.
+    pub events: Vec<Event>,
 }
 
 impl Tables<'_> {
-    /// Applies one change; answers how many entries it took away.
+    /// Applies one change; answers how many entries it took away because the remote no longer has them.
     pub fn apply(&mut self, change: &Change) -> Result<u64, Error> {
         match change {
             Change::PutFile(mount, path, file) => {
                 if let Some(key) = layout::file_key(*mount, path) {
-                    let old = self.get(&key)?;
-                    if old.is_some() || file.pointer.is_none() || !self.listed_without(*mount, path, file.asked)? {
-                        self.put(&key, &File::merge(old, file.clone()))?;
-                    }
+                    self.put_file(&key, *mount, path, file.clone())?;
                 }
-                Ok(0)
             }
             Change::PutDirectory(mount, path, directory) => {
                 if let Some(key) = layout::directory_key(*mount, path) {
                     let old = self.get(&key)?;
-                    if old.is_some() || !self.listed_without(*mount, path, directory.asked)? {
+                    if old.is_some() || !self.stays_away(*mount, path, true, directory.asked)? {
                         self.put(&key, &Directory::merge(old, *directory))?;
                     }
                 }
-                Ok(0)
             }
-            Change::FileGone(mount, path, asked) => {
-                let Some(key) = layout::file_key(*mount, path) else { return Ok(0) };
-                let gone = self
-                    .get::<File>(&key)?
-                    .is_some_and(|file| file.pointer.is_some() && file.asked.gives_way_to(*asked));
-                if gone {
-                    self.entries.remove(key.as_slice())?;
-                }
-                Ok(u64::from(gone))
-            }
-            Change::DirectoryGone(mount, path, asked) => self.directory_gone(*mount, path, *asked),
-            Change::Listed(mount, directory, listing) => self.listed(*mount, directory, listing),
+            Change::FileGone(mount, path, asked) => return self.file_gone(*mount, path, *asked),
+            Change::DirectoryGone(mount, path, asked) => return self.directory_gone(*mount, path, *asked),
+            Change::Listed(mount, directory, listing) => return self.listed(*mount, directory, listing),
             Change::Doubt(mount, path) => {
                 if let Some(key) = layout::file_key(*mount, path)
                     && let Some(file) = self.get::<File>(&key)?
                 {
                     self.put(&key, &File { doubted: true, ..file })?;
                 }
-                Ok(0)
             }
+            Change::Intend(mount, id, intent) => {
+                let bytes = encode(intent)?;
+                self.intents.insert(layout::intent_key(*mount, *id).as_slice(), bytes.as_slice())?;
+            }
+            Change::Settled(mount, id) => {
+                self.intents.remove(layout::intent_key(*mount, *id).as_slice())?;
+            }
+            Change::DeleteFile(mount, path, deletion) => self.delete_file(*mount, path, deletion)?,
+            Change::DeleteDirectory(mount, path, deletion) => self.delete_directory(*mount, path, deletion)?,
+            Change::Age(mount, path) => self.age(*mount, path)?,
         }
+        Ok(0)
+    }
+
+    fn put_file(&mut self, key: &[u8], mount: MountId, path: &RelPath, file: File) -> Result<(), Error> {
+        let old: Option<File> = self.get(key)?;
+        if old.is_none() && file.pointer.is_some() && self.stays_away(mount, path, false, file.asked)? {
+            return Ok(());
+        }
+        let new = File::merge(old.clone(), file);
+        self.put(key, &new)?;
+        if let Some(old) = old.filter(|old| new.replaces(old)) {
+            self.tell(mount, path, Some(Entry::File(old)), Some(Entry::File(new)), Origin::remote());
+        }
+        Ok(())
+    }
+
+    fn file_gone(&mut self, mount: MountId, path: &RelPath, asked: Millis) -> Result<u64, Error> {
+        let Some(key) = layout::file_key(mount, path) else { return Ok(0) };
+        let Some(file) = self.get::<File>(&key)? else { return Ok(0) };
+        if file.pointer.is_none() || !file.asked.gives_way_to(asked) {
+            return Ok(0);
+        }
+        self.entries.remove(key.as_slice())?;
+        self.tell(mount, path, Some(Entry::File(file)), None, Origin::remote());
+        Ok(1)
+    }
+
+    fn directory_gone(&mut self, mount: MountId, path: &RelPath, asked: Millis) -> Result<u64, Error> {
+        let removed = self.sweep(mount, path, |entry| goes(entry, asked))?;
+        let count = removed.len() as u64;
+        for (path, entry) in removed {
+            self.tell(mount, &path, Some(entry), None, Origin::remote());
+        }
+        Ok(count)
+    }
+
+    /// Whether nothing of the name may be kept that was asked for at `asked` (L8).
+    fn stays_away(&self, mount: MountId, path: &RelPath, directory: bool, asked: Millis) -> Result<bool, Error> {
+        Ok(self.listed_without(mount, path, asked)?
+            || half(directory, buried(&self.tombstones, mount, path, asked)?)
+            || half(directory, hidden(&self.hidden, mount, path)?))
     }
 
     /// Whether a complete listing of the parent, asked for after `asked`, did not have the name.
@@ -73,14 +127,22 @@ impl Tables<'_> {
         Ok(listing.is_some_and(|listing| !listing.asked.gives_way_to(asked)))
     }
 
-    fn get<T: DeserializeOwned>(&self, key: &[u8]) -> Result<Option<T>, Error> {
+    /// A row of the entries.
+    pub fn get<T: DeserializeOwned>(&self, key: &[u8]) -> Result<Option<T>, Error> {
         Ok(self.entries.get(key)?.and_then(|value| layout::decode(value.value())))
     }
 
-    fn put(&mut self, key: &[u8], value: &impl Serialize) -> Result<(), Error> {
-        let bytes = layout::encode(value).map_err(|error| Error::Corrupted(error.to_string()))?;
-        self.entries.insert(key, bytes.as_slice())?;
+    /// Writes a row of the entries.
+    pub fn put(&mut self, key: &[u8], value: &impl Serialize) -> Result<(), Error> {
+        self.entries.insert(key, encode(value)?.as_slice())?;
         Ok(())
+    }
+
+    /// Gathers an event.
+    pub fn tell(&mut self, mount: MountId, path: &RelPath, old: Option<Entry>, new: Option<Entry>, origin: Origin) {
+        if let Some((_, at)) = self.mounts.iter().find(|(id, _)| *id == mount) {
+            self.events.push(Event { at: 0, path: at.join(path).to_string(), old, new, origin });
+        }
     }
 
     fn listed(&mut self, mount: MountId, directory: &RelPath, listing: &Listing) -> Result<u64, Error> {
@@ -100,60 +162,96 @@ impl Tables<'_> {
         for child in vanished {
             let path = directory.child(&child.name);
             removed += match child.entry {
-                Entry::File(_) => self.apply(&Change::FileGone(mount, path, before))?,
+                Entry::File(_) => self.file_gone(mount, &path, before)?,
                 Entry::Directory(_) => self.directory_gone(mount, &path, before)?,
             };
         }
-        let bytes = layout::encode(listing).map_err(|error| Error::Corrupted(error.to_string()))?;
-        self.listings.insert(layout::listing_key(mount, directory).as_slice(), bytes.as_slice())?;
+        self.listings.insert(layout::listing_key(mount, directory).as_slice(), encode(listing)?.as_slice())?;
         Ok(removed)
     }
 
-    fn directory_gone(&mut self, mount: MountId, path: &RelPath, asked: Millis) -> Result<u64, Error> {
-        let ranges = [layout::children(mount, path), layout::deeper(mount, path)];
-        // Files that stay keep the directories above them; there are few, or none.
+    /// Takes away the directory and what is below it, except what `goes` does not hold for and the
+    /// directories that hold such; answers what went, children before their directories.
+    pub fn sweep(
+        &mut self,
+        mount: MountId,
+        path: &RelPath,
+        goes: impl Fn(&Entry) -> bool,
+    ) -> Result<Vec<(RelPath, Entry)>, Error> {
         let mut stay = Vec::new();
-        for range in &ranges {
-            for row in self.entries.range(range.start.as_slice()..range.end.as_slice())? {
+        let mut removed: Vec<(RelPath, Entry)> = Vec::new();
+        for range in [layout::children(mount, path), layout::deeper(mount, path)] {
+            let range = range.start.as_slice()..range.end.as_slice();
+            for row in self.entries.range(range.clone())? {
                 let (key, value) = row?;
-                if let Some((path, directory)) = layout::path_of(key.value())
-                    && !gone(directory, value.value(), asked)
+                if let Some((path, entry)) = row_of(key.value(), value.value())
+                    && !goes(&entry)
                 {
-                    stay.push((path, directory));
+                    stay.push(path);
                 }
             }
         }
-        let holds =
-            |candidate: &RelPath| stay.iter().any(|(path, _)| path.ancestors().any(|above| above == *candidate));
-        let mut removed = 0;
-        let mut drop_row = |key: &[u8], value: &[u8]| {
-            let Some((path, directory)) = layout::path_of(key) else { return true };
-            let drop = gone(directory, value, asked) && !(directory && holds(&path));
-            removed += u64::from(drop);
-            drop
+        let own = layout::directory_key(mount, path).filter(|_| !path.is_root());
+        let holds = |candidate: &RelPath| stay.iter().any(|kept| kept.ancestors().any(|above| above == *candidate));
+        let mut take = |key: &[u8], value: &[u8]| {
+            // A row that cannot be read goes, too, and nobody ever knew of it.
+            let Some((path, entry)) = row_of(key, value) else { return true };
+            let take = goes(&entry) && !(matches!(entry, Entry::Directory(_)) && holds(&path));
+            if take {
+                removed.push((path, entry));
+            }
+            take
         };
-        for range in &ranges {
-            self.entries.retain_in(range.start.as_slice()..range.end.as_slice(), |key, value| !drop_row(key, value))?;
+        for range in [layout::children(mount, path), layout::deeper(mount, path)] {
+            let range = range.start.as_slice()..range.end.as_slice();
+            self.entries.retain_in(range, |key, value| !take(key, value))?;
         }
-        if let Some(key) = layout::directory_key(mount, path) {
-            let drop = self.entries.get(key.as_slice())?.is_some_and(|value| drop_row(&key, value.value()));
-            if drop {
+        if let Some(key) = own {
+            let take = self.entries.get(key.as_slice())?.is_some_and(|value| take(&key, value.value()));
+            if take {
                 self.entries.remove(key.as_slice())?;
             }
         }
+        self.forget_listings(mount, path)?;
+        removed.sort_by_cached_key(|(path, entry)| {
+            Reverse(format!("{path}{}", if matches!(entry, Entry::Directory(_)) { "/" } else { "" }))
+        });
+        Ok(removed)
+    }
+
+    /// No listing at or below the directory is complete any longer.
+    pub fn forget_listings(&mut self, mount: MountId, path: &RelPath) -> Result<(), Error> {
+        if path.is_root() {
+            let range = layout::generation(mount);
+            return Ok(self.listings.retain_in(range.start.as_slice()..range.end.as_slice(), |_, _| false)?);
+        }
         self.listings.remove(layout::listing_key(mount, path).as_slice())?;
         let below = layout::deeper(mount, path);
-        self.listings.retain_in(below.start.as_slice()..below.end.as_slice(), |_, _| false)?;
-        Ok(removed)
+        Ok(self.listings.retain_in(below.start.as_slice()..below.end.as_slice(), |_, _| false)?)
     }
 }
 
-/// Whether a remote that has nothing as of `asked` takes this row away. A row that cannot be read goes too.
-fn gone(directory: bool, value: &[u8], asked: Millis) -> bool {
-    if directory {
-        return layout::decode::<Directory>(value).is_none_or(|directory| directory.asked.gives_way_to(asked));
+/// A value as bytes.
+pub fn encode(value: &impl Serialize) -> Result<Vec<u8>, Error> {
+    layout::encode(value).map_err(|error| Error::Corrupted(error.to_string()))
+}
+
+const fn half(directory: bool, halves: crate::store::Halves) -> bool {
+    if directory { halves.directory } else { halves.file }
+}
+
+/// Whether a remote that has nothing as of `asked` takes this row away.
+fn goes(entry: &Entry, asked: Millis) -> bool {
+    match entry {
+        Entry::Directory(directory) => directory.asked.gives_way_to(asked),
+        Entry::File(file) => file.pointer.is_some() && file.asked.gives_way_to(asked),
     }
-    layout::decode::<File>(value).is_none_or(|file| file.pointer.is_some() && file.asked.gives_way_to(asked))
+}
+
+fn row_of(key: &[u8], value: &[u8]) -> Option<(RelPath, Entry)> {
+    let (path, directory) = layout::path_of(key)?;
+    let entry = if directory { Entry::Directory(layout::decode(value)?) } else { Entry::File(layout::decode(value)?) };
+    Some((path, entry))
 }
 
 /// A row as a child of its directory; none when it cannot be read.
@@ -163,29 +261,4 @@ pub fn child(name: &[u8], value: &[u8]) -> Option<Child> {
         Some(name) => Child { name: name.to_owned(), entry: Entry::Directory(layout::decode(value)?) },
         None => Child { name: name.to_owned(), entry: Entry::File(layout::decode(value)?) },
     })
-}
-
-/// Frees up to `limit` rows of one generation that is not live; answers whether there may be more.
-pub fn purge_table(
-    table: &mut Table<'_, &'static [u8], &'static [u8]>,
-    live: &[MountId],
-    limit: usize,
-) -> Result<bool, Error> {
-    let mut from: Vec<u8> = Vec::new();
-    loop {
-        let first = table.range(from.as_slice()..)?.next().transpose()?.map(|(key, _)| key.value().to_vec());
-        let Some(mount) = first.as_deref().and_then(layout::mount_of) else { return Ok(false) };
-        let range = layout::generation(mount);
-        if live.contains(&mount) {
-            from = range.end;
-            continue;
-        }
-        let mut left = limit;
-        table.retain_in(range.start.as_slice()..range.end.as_slice(), |_, _| {
-            let keep = left == 0;
-            left = left.saturating_sub(1);
-            keep
-        })?;
-        return Ok(true);
-    }
 }

@@ -1,0 +1,50 @@
+//! Intents: durable notes that a delete has begun and is not finished (X8).
+//!
+//! An intent is kept before the remote is asked, and goes in the transaction that deletes locally. One
+//! that is found at start, or whose request got no clear answer, is settled by asking the remote. Pure:
+//! these are the words that the store keeps and the filer's `delete` room acts on.
+
+use serde::{Deserialize, Serialize};
+
+use crate::entry::{Millis, Pointer};
+use crate::events::Origin;
+use crate::path::RelPath;
+
+/// Which intent of a mount; rises for the life of a store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct IntentId(pub u64);
+
+/// A delete that has begun.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Intent {
+    /// The path that is deleted; of a batch, the directory above.
+    pub path: RelPath,
+    /// What of it.
+    pub doomed: Doomed,
+    /// When it began.
+    pub since: Millis,
+    /// Who asked.
+    pub origin: Origin,
+}
+
+/// What a delete is about to take away.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Doomed {
+    /// One file, in the version that was shown.
+    File(Pointer),
+    /// The name as a directory; it stays open until all below it is done with.
+    Directory,
+    /// Some of the objects below the directory, sent in one request.
+    Batch(Vec<DoomedObject>),
+}
+
+/// One object of a batch.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DoomedObject {
+    /// Its path below the mount.
+    pub path: RelPath,
+    /// Whether it is the marker of the directory `path` rather than a file.
+    pub marker: bool,
+    /// Its version.
+    pub pointer: Pointer,
+}

@@ -1,0 +1,152 @@
+//! What deletes do to the plain map: the model of [`crate::store::redb`]'s tombstones and hidden names.
+
+use crate::entry::{Directory, Entry, File, Millis};
+use crate::path::RelPath;
+use crate::store::memory::{State, inside};
+use crate::store::{Change, DirectoryDeletion, Extent, FileDeletion, Halves, MountId};
+
+impl State {
+    pub(super) fn delete(&mut self, change: Change) -> u64 {
+        match change {
+            Change::Intend(mount, id, intent) => {
+                self.intents.insert((mount, id), intent);
+            }
+            Change::Settled(mount, id) => {
+                self.intents.remove(&(mount, id));
+            }
+            Change::DeleteFile(mount, path, deletion) => self.delete_file(mount, &path, deletion),
+            Change::DeleteDirectory(mount, path, deletion) => self.delete_directory(mount, &path, deletion),
+            Change::Age(mount, path) => {
+                for ((id, candidate), directory) in &mut self.directories {
+                    if *id == mount && (*candidate == path || inside(candidate, &path)) {
+                        (directory.asked, directory.file_absent) = (Millis(0), None);
+                    }
+                }
+                self.forget_listings(mount, &path);
+            }
+            _ => {}
+        }
+        0
+    }
+
+    fn delete_file(&mut self, mount: MountId, path: &RelPath, deletion: FileDeletion) {
+        if path.is_root() {
+            return;
+        }
+        let key = (mount, path.clone());
+        let goes = self.files.get(&key).is_some_and(|row| row.pointer.is_none() || row.asked.gives_way_to(deletion.at));
+        let row = if goes { self.files.remove(&key) } else { None };
+        let tomb = (mount, path.clone(), false);
+        let told = self.tombstones.get(&tomb).is_some_and(|until| *until >= deletion.since);
+        let old = match (row, deletion.pointer) {
+            (None, Some(pointer)) if !told => Some(File::of(pointer, deletion.since)),
+            (row, _) => row,
+        };
+        if let Some(old) = old {
+            self.tell(mount, path, Some(Entry::File(old)), None, deletion.origin);
+        }
+        self.bury(tomb, deletion.at, deletion.hide);
+        self.age_what_may_be_empty(mount, path);
+    }
+
+    fn delete_directory(&mut self, mount: MountId, path: &RelPath, deletion: DirectoryDeletion) {
+        let local_only = deletion.extent == Extent::LocalOnly;
+        let mut removed = self.sweep(mount, path, &|entry| match entry {
+            Entry::File(File { pointer: None, .. }) => true,
+            Entry::File(file) => !local_only && file.asked.gives_way_to(deletion.at),
+            Entry::Directory(directory) => !local_only && directory.asked.gives_way_to(deletion.at),
+        });
+        let told = removed.iter().any(|(gone, entry)| gone == path && matches!(entry, Entry::Directory(_)));
+        if deletion.extent == Extent::Whole && !told && !path.is_root() {
+            removed.push((path.clone(), Entry::Directory(Directory::seen(deletion.at))));
+        }
+        for (path, entry) in removed {
+            self.tell(mount, &path, Some(entry), None, deletion.origin.clone());
+        }
+        if local_only {
+            return;
+        }
+        self.tombstones
+            .retain(|(id, candidate, _), until| *id != mount || !inside(candidate, path) || *until > deletion.at);
+        if deletion.hide {
+            self.hidden.retain(|(id, candidate, _)| *id != mount || !inside(candidate, path));
+        }
+        self.bury((mount, path.clone(), true), deletion.at, deletion.hide);
+        self.age_what_may_be_empty(mount, path);
+    }
+
+    /// Takes away the directory and what is below it, children before their directories.
+    pub(super) fn sweep(
+        &mut self,
+        mount: MountId,
+        path: &RelPath,
+        goes: &dyn Fn(&Entry) -> bool,
+    ) -> Vec<(RelPath, Entry)> {
+        let files = self.files.iter().filter(|((id, candidate), _)| *id == mount && inside(candidate, path));
+        let (gone, mut stay): (Vec<_>, Vec<_>) =
+            files.map(|((_, p), f)| (p.clone(), Entry::File(f.clone()))).partition(|(_, entry)| goes(entry));
+        let directories = self
+            .directories
+            .iter()
+            .filter(|((id, candidate), _)| *id == mount && (candidate == path || inside(candidate, path)))
+            .map(|((_, p), d)| (p.clone(), Entry::Directory(*d)));
+        let (candidates, kept): (Vec<_>, Vec<_>) = directories.partition(|(_, entry)| goes(entry));
+        stay.extend(kept);
+        let holds = |directory: &RelPath| stay.iter().any(|(kept, _)| inside(kept, directory));
+        let mut removed = gone;
+        removed.extend(candidates.into_iter().filter(|(directory, _)| !holds(directory)));
+        for (path, entry) in &removed {
+            match entry {
+                Entry::File(_) => drop(self.files.remove(&(mount, path.clone()))),
+                Entry::Directory(_) => drop(self.directories.remove(&(mount, path.clone()))),
+            }
+        }
+        self.forget_listings(mount, path);
+        let order = |(path, entry): &(RelPath, Entry)| match entry {
+            Entry::File(_) => path.as_str().to_owned(),
+            Entry::Directory(_) => format!("{path}/"),
+        };
+        removed.sort_by_key(order);
+        removed.reverse();
+        removed
+    }
+
+    fn forget_listings(&mut self, mount: MountId, path: &RelPath) {
+        self.listings.retain(|(id, candidate), _| *id != mount || !(candidate == path || inside(candidate, path)));
+    }
+
+    fn age_what_may_be_empty(&mut self, mount: MountId, path: &RelPath) {
+        for above in path.ancestors() {
+            if !self.children(mount, &above).is_empty() {
+                return;
+            }
+            self.listings.remove(&(mount, above.clone()));
+            if let Some(directory) = self.directories.get_mut(&(mount, above)) {
+                (directory.asked, directory.file_absent) = (Millis(0), None);
+            }
+        }
+    }
+
+    fn bury(&mut self, key: (MountId, RelPath, bool), at: Millis, hide: bool) {
+        if hide {
+            self.hidden.insert(key.clone());
+        }
+        let until = self.tombstones.entry(key).or_insert(at);
+        *until = at.max(*until);
+    }
+
+    pub(super) fn buried(&self, mount: MountId, path: &RelPath, asked: Millis) -> Halves {
+        self.covered(path, |path, directory| {
+            self.tombstones.get(&(mount, path.clone(), directory)).is_some_and(|until| *until >= asked)
+        })
+    }
+
+    pub(super) fn hidden(&self, mount: MountId, path: &RelPath) -> Halves {
+        self.covered(path, |path, directory| self.hidden.contains(&(mount, path.clone(), directory)))
+    }
+
+    fn covered(&self, path: &RelPath, has: impl Fn(&RelPath, bool) -> bool) -> Halves {
+        let above = path.ancestors().chain([RelPath::default()]).any(|above| has(&above, true));
+        Halves { file: above || (!path.is_root() && has(path, false)), directory: above || has(path, true) }
+    }
+}

@@ -1,0 +1,154 @@
+//! What deletes do to the tables, and what they leave there: tombstones and hidden names.
+//!
+//! A tombstone says until when answers are old news; it is short-lived, and exact: one for each deleted
+//! name, one for a whole directory once nothing is left below it. A hidden name (X1, `Retain`) has no
+//! end. Both are kept by half, because a name may be a file and a directory.
+
+use ::redb::{Error, ReadableTable, ReadableTableMetadata};
+
+use crate::entry::{Directory, Entry, File, Millis};
+use crate::path::RelPath;
+use crate::store::redb::tables::{Tables, encode};
+use crate::store::{DirectoryDeletion, Extent, FileDeletion, Halves, MountId, layout};
+
+impl Tables<'_> {
+    /// Takes a file away, and what must not bring it back.
+    pub fn delete_file(&mut self, mount: MountId, path: &RelPath, deletion: &FileDeletion) -> Result<(), Error> {
+        let Some(key) = layout::file_key(mount, path) else { return Ok(()) };
+        let row: Option<File> = self.get(&key)?;
+        let row = row.filter(|row| row.pointer.is_none() || row.asked.gives_way_to(deletion.at));
+        if row.is_some() {
+            self.entries.remove(key.as_slice())?;
+        }
+        // Another delete of the same name may have finished since this one began; it has told of it.
+        let told = until(&self.tombstones, &key)?.is_some_and(|until| until >= deletion.since);
+        let unknown = || deletion.pointer.clone().map(|pointer| File::of(pointer, deletion.since));
+        let old = row.or_else(|| if told { None } else { unknown() });
+        if let Some(old) = old {
+            self.tell(mount, path, Some(Entry::File(old)), None, deletion.origin.clone());
+        }
+        self.bury(&key, deletion.at, deletion.hide)?;
+        self.age_what_may_be_empty(mount, path)
+    }
+
+    /// Takes a directory away, with all or some of what is below it.
+    pub fn delete_directory(
+        &mut self,
+        mount: MountId,
+        path: &RelPath,
+        deletion: &DirectoryDeletion,
+    ) -> Result<(), Error> {
+        let local_only = deletion.extent == Extent::LocalOnly;
+        let mut removed = self.sweep(mount, path, |entry| match entry {
+            Entry::File(File { pointer: None, .. }) => true,
+            Entry::File(file) => !local_only && file.asked.gives_way_to(deletion.at),
+            Entry::Directory(directory) => !local_only && directory.asked.gives_way_to(deletion.at),
+        })?;
+        let told = removed.last().is_some_and(|(last, entry)| last == path && matches!(entry, Entry::Directory(_)));
+        if deletion.extent == Extent::Whole && !told && !path.is_root() {
+            removed.push((path.clone(), Entry::Directory(Directory::seen(deletion.at))));
+        }
+        for (path, entry) in removed {
+            self.tell(mount, &path, Some(entry), None, deletion.origin.clone());
+        }
+        if local_only {
+            return Ok(());
+        }
+        // One tombstone now stands for those of what was below.
+        for range in [layout::children(mount, path), layout::deeper(mount, path)] {
+            let range = range.start.as_slice()..range.end.as_slice();
+            self.tombstones.retain_in(range.clone(), |_, value| {
+                !layout::decode(value).is_some_and(|at: Millis| at <= deletion.at)
+            })?;
+            if deletion.hide {
+                self.hidden.retain_in(range, |_, _| false)?;
+            }
+        }
+        self.bury(&layout::half_key(mount, path, true), deletion.at, deletion.hide)?;
+        self.age_what_may_be_empty(mount, path)
+    }
+
+    /// Makes the directories at and below `path` be asked for again.
+    pub fn age(&mut self, mount: MountId, path: &RelPath) -> Result<(), Error> {
+        let mut keys = Vec::new();
+        for range in [layout::children(mount, path), layout::deeper(mount, path)] {
+            for row in self.entries.range(range.start.as_slice()..range.end.as_slice())? {
+                let (key, _) = row?;
+                if layout::path_of(key.value()).is_some_and(|(_, directory)| directory) {
+                    keys.push(key.value().to_vec());
+                }
+            }
+        }
+        keys.extend(layout::directory_key(mount, path));
+        for key in keys {
+            self.age_row(&key)?;
+        }
+        self.forget_listings(mount, path)
+    }
+
+    fn age_row(&mut self, key: &[u8]) -> Result<(), Error> {
+        match self.get::<Directory>(key)? {
+            Some(directory) => self.put(key, &Directory { asked: Millis(0), file_absent: None, ..directory }),
+            None => Ok(()),
+        }
+    }
+
+    /// Object stores have no empty directories: what may have held nothing else is asked for again.
+    fn age_what_may_be_empty(&mut self, mount: MountId, path: &RelPath) -> Result<(), Error> {
+        for above in path.ancestors() {
+            let range = layout::children(mount, &above);
+            if self.entries.range(range.start.as_slice()..range.end.as_slice())?.next().is_some() {
+                return Ok(());
+            }
+            self.listings.remove(layout::listing_key(mount, &above).as_slice())?;
+            if let Some(key) = layout::directory_key(mount, &above) {
+                self.age_row(&key)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn bury(&mut self, key: &[u8], at: Millis, hide: bool) -> Result<(), Error> {
+        if hide {
+            self.hidden.insert(key, [].as_slice())?;
+        }
+        let at = until(&self.tombstones, key)?.map_or(at, |before| before.max(at));
+        self.tombstones.insert(key, encode(&at)?.as_slice())?;
+        Ok(())
+    }
+}
+
+/// A table that is being written or read.
+pub trait Rows: ReadableTable<&'static [u8], &'static [u8]> + ReadableTableMetadata {}
+
+impl<T: ReadableTable<&'static [u8], &'static [u8]> + ReadableTableMetadata> Rows for T {}
+
+fn until(tombstones: &impl Rows, key: &[u8]) -> Result<Option<Millis>, Error> {
+    Ok(tombstones.get(key)?.and_then(|value| layout::decode(value.value())))
+}
+
+/// Which halves of the name were deleted since `asked`.
+pub fn buried(tombstones: &impl Rows, mount: MountId, path: &RelPath, asked: Millis) -> Result<Halves, Error> {
+    covered(tombstones, mount, path, |value| layout::decode(value).is_some_and(|until: Millis| until >= asked))
+}
+
+/// Which halves of the name are hidden for good.
+pub fn hidden(hidden: &impl Rows, mount: MountId, path: &RelPath) -> Result<Halves, Error> {
+    covered(hidden, mount, path, |_| true)
+}
+
+fn covered(table: &impl Rows, mount: MountId, path: &RelPath, holds: impl Fn(&[u8]) -> bool) -> Result<Halves, Error> {
+    if table.is_empty()? {
+        return Ok(Halves::default());
+    }
+    let has = |path: &RelPath, directory: bool| -> Result<bool, Error> {
+        let key = layout::half_key(mount, path, directory);
+        Ok(table.get(key.as_slice())?.is_some_and(|value| holds(value.value())))
+    };
+    for above in path.ancestors().chain([RelPath::default()]) {
+        if has(&above, true)? {
+            return Ok(Halves { file: true, directory: true });
+        }
+    }
+    Ok(Halves { file: !path.is_root() && has(path, false)?, directory: has(path, true)? })
+}

@@ -1,0 +1,43 @@
+//! Housekeeping of the tables: rows of retired mounts and tombstones that are over.
+//!
+//! In small portions, between commits. It never touches a row of a mount in force that still says
+//! something, and nothing here ever reaches a remote (X8).
+
+use ::redb::{Error, ReadableTable as _};
+
+use crate::entry::Millis;
+use crate::store::redb::tables::Bytes;
+use crate::store::{MountId, TOMBSTONE_MILLIS, layout};
+
+/// Frees up to `limit` rows of one generation that is not live; answers whether there may be more.
+pub fn retired(table: &mut Bytes<'_>, live: &[MountId], limit: usize) -> Result<bool, Error> {
+    let mut from: Vec<u8> = Vec::new();
+    loop {
+        let first = table.range(from.as_slice()..)?.next().transpose()?.map(|(key, _)| key.value().to_vec());
+        let Some(mount) = first.as_deref().and_then(layout::mount_of) else { return Ok(false) };
+        let range = layout::generation(mount);
+        if live.contains(&mount) {
+            from = range.end;
+            continue;
+        }
+        let mut left = limit;
+        table.retain_in(range.start.as_slice()..range.end.as_slice(), |_, _| {
+            let keep = left == 0;
+            left = left.saturating_sub(1);
+            keep
+        })?;
+        return Ok(true);
+    }
+}
+
+/// Frees up to `limit` tombstones that no answer on its way can still run into; answers whether there may be more.
+pub fn tombstones(table: &mut Bytes<'_>, limit: usize, now: Millis) -> Result<bool, Error> {
+    let mut left = limit;
+    table.retain(|_, value| {
+        let over = layout::decode(value).is_none_or(|until: Millis| until.0.saturating_add(TOMBSTONE_MILLIS) < now.0);
+        let free = over && left > 0;
+        left -= usize::from(free);
+        !free
+    })?;
+    Ok(left == 0)
+}
