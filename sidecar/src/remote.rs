@@ -3,9 +3,11 @@
 //! A key goes to the server and comes back from a listing as the bytes it is; nothing here trims,
 //! collapses or resolves it. Errors are typed ([`ErrorKind`]) because the doors must tell "not there"
 //! from "could not ask" (L6): only `stat` answers `None`, and only for a key that the server says is
-//! missing. The adapter is [`s3`]; [`observe`], [`limit`] and [`retry`] wrap it, one idea each, and
-//! [`connect`] puts them together. It decides nothing about entries, mounts or caching.
+//! missing. The adapter is [`s3`]; [`observe`], [`limit`], [`conditional`] and [`retry`] wrap it, one
+//! idea each, and [`connect`] puts them together. It decides nothing about entries, mounts or caching,
+//! and never deletes but by [`Remote::delete`] and [`Remote::delete_many`].
 
+pub mod conditional;
 pub mod connect;
 pub mod credentials;
 pub mod limit;
@@ -77,6 +79,22 @@ pub struct Capabilities {
     pub conditional_read: bool,
     /// Listings can be resumed after a key.
     pub start_after: bool,
+    /// How a delete is bound to one version of the object (X5).
+    pub conditional_delete: ConditionalDelete,
+    /// One request deletes many keys, until the server is seen not to know it.
+    pub bulk_delete: bool,
+}
+
+/// How a delete is bound to one version of the object (X5).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum ConditionalDelete {
+    /// Nothing was deleted yet; the first delete finds out.
+    Unknown,
+    /// The server refuses another version by itself (`If-Match`).
+    Native,
+    /// The server does not look at the condition: HEAD, then delete.
+    Emulated,
 }
 
 /// What kind of failure it was; decides what a door answers and whether a retry can help.
@@ -109,7 +127,7 @@ pub enum ErrorKind {
 pub struct RemoteError {
     /// What kind of failure.
     pub kind: ErrorKind,
-    /// What was asked: `stat`, `list` or `read`.
+    /// What was asked.
     pub operation: Operation,
     /// The key or the prefix.
     pub key: Arc<str>,
@@ -126,9 +144,16 @@ pub enum Operation {
     List,
     /// Bytes of one key.
     Read,
+    /// DELETE of one key.
+    Delete,
+    /// Many keys deleted by one request.
+    DeleteMany,
 }
 
-/// An object store, seen through the three questions that the filer asks.
+/// Keys that one bulk request takes at most (Amazon S3 API, `DeleteObjects`).
+pub const BULK_KEYS: usize = 1000;
+
+/// An object store, seen through what the filer asks of it.
 #[async_trait]
 pub trait Remote: Send + Sync + 'static {
     /// What is at `key`; `None` when nothing is.
@@ -149,6 +174,20 @@ pub trait Remote: Send + Sync + 'static {
     /// [`ErrorKind::Changed`] when the object is another version or gone, before or within the stream.
     async fn read(&self, key: &str, range: Option<Range<u64>>, version: &Pointer) -> Result<Body, RemoteError>;
 
+    /// Deletes `key` if it is the version `version`, or whatever it is when `None`. A key that is gone is no error.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Changed`] when there is another version; nothing is deleted then. After a transient error it
+    /// may or may not be deleted ([`ErrorKind::is_ambiguous`]).
+    async fn delete(&self, key: &str, version: Option<&Pointer>) -> Result<(), RemoteError>;
+
+    /// Deletes up to [`BULK_KEYS`] keys, each if it is that version where the server looks at it; answers which could
+    /// not be deleted, by their place. Keys that are gone are no error.
+    ///
+    /// # Errors
+    /// When the request as a whole failed: of no key is known whether it is deleted.
+    async fn delete_many(&self, objects: &[(String, Pointer)]) -> Result<Vec<(usize, RemoteError)>, RemoteError>;
+
     /// What it can do.
     fn capabilities(&self) -> Capabilities;
 }
@@ -165,6 +204,14 @@ impl<R: Remote + ?Sized> Remote for Arc<R> {
 
     async fn read(&self, key: &str, range: Option<Range<u64>>, version: &Pointer) -> Result<Body, RemoteError> {
         (**self).read(key, range, version).await
+    }
+
+    async fn delete(&self, key: &str, version: Option<&Pointer>) -> Result<(), RemoteError> {
+        (**self).delete(key, version).await
+    }
+
+    async fn delete_many(&self, objects: &[(String, Pointer)]) -> Result<Vec<(usize, RemoteError)>, RemoteError> {
+        (**self).delete_many(objects).await
     }
 
     fn capabilities(&self) -> Capabilities {
@@ -193,6 +240,12 @@ impl ErrorKind {
         matches!(self, Self::Throttled | Self::Unavailable | Self::TimedOut | Self::BrokeOff)
     }
 
+    /// Whether a delete that failed so may have been done all the same.
+    #[must_use]
+    pub const fn is_ambiguous(self) -> bool {
+        matches!(self, Self::Unavailable | Self::TimedOut | Self::BrokeOff)
+    }
+
     /// The name in metrics, `/status` and error bodies.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -219,6 +272,8 @@ impl Operation {
             Self::Stat => "stat",
             Self::List => "list",
             Self::Read => "read",
+            Self::Delete => "delete",
+            Self::DeleteMany => "delete_many",
         }
     }
 }

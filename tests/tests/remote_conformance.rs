@@ -15,10 +15,11 @@ use remotemount_sidecar::entry::{ETag, Pointer};
 use remotemount_sidecar::metrics::Metrics;
 use remotemount_sidecar::remote::connect::Connector;
 use remotemount_sidecar::remote::credentials::Secrets;
-use remotemount_sidecar::remote::{ErrorKind, ListRequest, Remote};
+use remotemount_sidecar::remote::{ConditionalDelete, ErrorKind, ListRequest, Remote};
 use remotemount_tests::bucket::Bucket;
 use remotemount_tests::manifest::Manifest;
 use remotemount_tests::proxy::Proxy;
+use remotemount_tests::proxy::count::Operation;
 use remotemount_tests::proxy::faults::{Action, Rule};
 use remotemount_tests::s3_server::{ACCESS_KEY, Kind, S3Server, SECRET_KEY};
 
@@ -58,6 +59,7 @@ async fn suite(kind: Kind, keys: &[&str]) -> Result<()> {
     exact_keys(&stage, &*remote, keys).await.context("exact keys")?;
     paging(&stage, &*remote).await.context("paging")?;
     reading(&stage, &*remote).await.context("reading")?;
+    deleting(&stage, &*remote, keys).await.context("deleting")?;
     failing(&stage, &*remote).await.context("failing")?;
     Ok(())
 }
@@ -136,6 +138,79 @@ async fn reading(stage: &Stage, remote: &dyn Remote) -> Result<()> {
     assert_eq!(remote.capabilities().conditional_read, heeds, "what the server did with If-Match is known by now");
     stage.bucket.delete("read").await?;
     assert_eq!(remote.read("read", None, &version).await.err().map(|error| error.kind), Some(ErrorKind::Changed));
+    Ok(())
+}
+
+/// One by one and in bulk: the version that was asked for goes, another stays, and what is gone is no error.
+async fn deleting(stage: &Stage, remote: &dyn Remote, keys: &[&str]) -> Result<()> {
+    let version = |key: &'static str| async move { remote.stat(key).await?.map(|s| s.pointer).context(key) };
+    stage.bucket.put("del", "first", None).await?;
+    let first = version("del").await?;
+    stage.bucket.put("del", "second", None).await?;
+    assert_eq!(remote.capabilities().conditional_delete, ConditionalDelete::Unknown, "nothing was deleted yet");
+    for _ in 0..2 {
+        let error = remote.delete("del", Some(&first)).await.err().context("another version stays")?;
+        assert_eq!(error.kind, ErrorKind::Changed, "{error}");
+    }
+    assert_eq!(stage.bucket.get("del").await?, "second");
+    for body in ["second", "third"] {
+        stage.bucket.put("del", body, None).await?;
+        remote.delete("del", Some(&version("del").await?)).await?;
+        assert!(stage.bucket.head("del").await?.is_none(), "{body}: deleted");
+    }
+    let native = stage.kind != Kind::Rclone;
+    let wanted = if native { ConditionalDelete::Native } else { ConditionalDelete::Emulated };
+    assert_eq!(remote.capabilities().conditional_delete, wanted);
+    stage.bucket.put("del", "fourth", None).await?;
+    assert_eq!(remote.delete("del", Some(&first)).await.err().map(|e| e.kind), Some(ErrorKind::Changed));
+    let fourth = version("del").await?;
+    stage.proxy.reset();
+    remote.delete("del", Some(&fourth)).await?;
+    let requests = (stage.proxy.count(Operation::Head), stage.proxy.count(Operation::Delete));
+    assert_eq!(requests, (usize::from(!native), 1), "one request where the server heeds the condition");
+    match remote.delete("del", Some(&fourth)).await {
+        Ok(()) => {}
+        // Some servers say that of what is not there; the filer asks again then.
+        Err(error) => assert_eq!(error.kind, ErrorKind::Changed, "{error}"),
+    }
+    assert!(remote.stat("del").await?.is_none());
+    remote.delete("nothing/here", None).await?;
+    bulk(stage, remote, keys).await
+}
+
+async fn bulk(stage: &Stage, remote: &dyn Remote, keys: &[&str]) -> Result<()> {
+    let names: Vec<String> = (0..999).map(|n| format!("bulk/d{}/f{n:03}", n % 7)).collect();
+    stage.bucket.put_many(names.iter().map(|name| (name.clone(), "x"))).await?;
+    let page = remote.list(&ListRequest { prefix: "bulk/".to_owned(), limit: 1000, ..ListRequest::default() }).await?;
+    assert_eq!(page.objects.len(), 999);
+    let mut objects = page.objects;
+    let missing = ("bulk/missing".to_owned(), objects[0].1.clone());
+    objects.push(missing);
+    stage.proxy.reset();
+    assert!(remote.delete_many(&objects).await?.is_empty(), "all gone, and what was not there is no error");
+    assert_eq!(stage.proxy.count(Operation::DeleteMany), 1);
+    let page = remote.list(&ListRequest { prefix: "bulk/".to_owned(), limit: 10, ..ListRequest::default() }).await?;
+    assert!(page.objects.is_empty(), "{:?}", page.objects);
+    // Every key the server can hold; on a tree of files, a folder's marker cannot be deleted by its key.
+    for key in keys {
+        stage.bucket.put(key, "x", None).await?;
+    }
+    let page = remote.list(&ListRequest { limit: 1000, ..ListRequest::default() }).await?;
+    let objects: Vec<_> = page.objects.into_iter().filter(|(key, _)| keys.contains(&key.as_str())).collect();
+    assert_eq!(objects.len(), keys.len());
+    let failures = remote.delete_many(&objects).await?;
+    assert!(failures.is_empty(), "{failures:?}");
+    for key in keys {
+        assert!(stage.bucket.head(key).await?.is_none(), "{key:?} is gone");
+    }
+    // A server that knows no bulk requests.
+    stage.bucket.put_many([("one/a", "x"), ("one/b", "x")]).await?;
+    let page = remote.list(&ListRequest { prefix: "one/".to_owned(), limit: 10, ..ListRequest::default() }).await?;
+    stage.proxy.inject(Rule::new(Action::error(501, "NotImplemented")).operation(Operation::DeleteMany));
+    assert!(remote.delete_many(&page.objects).await?.is_empty());
+    assert!(stage.bucket.keys("one/").await?.is_empty());
+    assert!(!remote.capabilities().bulk_delete);
+    stage.proxy.clear();
     Ok(())
 }
 

@@ -1,4 +1,4 @@
-//! From a spec to a remote: the adapter for its provider inside the three decorators.
+//! From a spec to a remote: the adapter for its provider inside the four decorators.
 //!
 //! Owns what all mounts share: the HTTP clients with their connection pools, and the secrets. No
 //! request is made here; a wrong endpoint or missing secret shows at the first question.
@@ -21,6 +21,7 @@ use remotemount_crds::{Addressing, RemoteMountSpec, S3Remote};
 use crate::metrics::Metrics;
 use crate::path::Prefix;
 use crate::remote::Remote;
+use crate::remote::conditional::Conditional;
 use crate::remote::credentials::Secrets;
 use crate::remote::limit::Limit;
 use crate::remote::observe::{HealthRecord, Observe};
@@ -88,7 +89,8 @@ impl Connector {
         let remote: Arc<dyn Remote> = match &spec.remote.s3 {
             Some(s3) => {
                 let adapter = S3::new(self.s3_client(s3, spec).await, s3.bucket.clone());
-                Arc::new(Retry::new(Limit::new(Observe::new(adapter, metrics, record)), budget, Arc::clone(&health)))
+                let observed = Limit::new(Observe::new(adapter, metrics, record));
+                Arc::new(Retry::new(Conditional::new(observed), budget, Arc::clone(&health)))
             }
             None => {
                 let provider = if spec.remote.gcs.is_some() { "gcs" } else { "azure" };

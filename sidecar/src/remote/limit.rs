@@ -63,6 +63,17 @@ impl<R: Remote> Remote for Limit<R> {
         Ok(body)
     }
 
+    async fn delete(&self, key: &str, version: Option<&Pointer>) -> Result<(), RemoteError> {
+        let _place = place(&self.questions, Operation::Delete, key).await?;
+        self.inner.delete(key, version).await
+    }
+
+    async fn delete_many(&self, objects: &[(String, Pointer)]) -> Result<Vec<(usize, RemoteError)>, RemoteError> {
+        let first = objects.first().map_or("", |(key, _)| key);
+        let _place = place(&self.questions, Operation::DeleteMany, first).await?;
+        self.inner.delete_many(objects).await
+    }
+
     fn capabilities(&self) -> Capabilities {
         self.inner.capabilities()
     }

@@ -1,7 +1,8 @@
 //! Observe: counts and times every request, and keeps what the mount's health says of the remote.
 //!
 //! It sits next to the adapter, below retry, so that every request counts. "Not found" is an answer,
-//! and so is "changed"; the remote is unreachable only when it could not be asked or refused to say.
+//! and so are "changed" and a refused delete; the remote is unreachable only when it could not be asked
+//! or refused to say.
 
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -76,7 +77,9 @@ impl<R: Remote> Observe<R> {
         open.ended = true;
         let error = answer.as_ref().err();
         self.metrics.answered(operation, error.map(|error| error.kind), open.begin.elapsed());
-        self.health.record(error);
+        // A delete that is refused says nothing of the reads that this mount is for.
+        let deletes = matches!(operation, Operation::Delete | Operation::DeleteMany);
+        self.health.record(error.filter(|error| !deletes || error.kind.is_transient()));
         if let Some(error) = error {
             tracing::debug!(%error, "remote request failed");
         }
@@ -113,6 +116,14 @@ impl<R: Remote> Remote for Observe<R> {
 
     async fn read(&self, key: &str, range: Option<Range<u64>>, version: &Pointer) -> Result<Body, RemoteError> {
         self.watch(Operation::Read, self.inner.read(key, range, version)).await
+    }
+
+    async fn delete(&self, key: &str, version: Option<&Pointer>) -> Result<(), RemoteError> {
+        self.watch(Operation::Delete, self.inner.delete(key, version)).await
+    }
+
+    async fn delete_many(&self, objects: &[(String, Pointer)]) -> Result<Vec<(usize, RemoteError)>, RemoteError> {
+        self.watch(Operation::DeleteMany, self.inner.delete_many(objects)).await
     }
 
     fn capabilities(&self) -> Capabilities {

@@ -3,7 +3,8 @@
 //! Up to three attempts within one budget, with a growing pause and jitter between them. An attempt
 //! that hangs is given up after half the budget, because a new connection often answers. What cannot
 //! be helped by asking again (denied, changed, rejected) is passed on at once. The stream of a read
-//! is not watched here: the reader resumes it, since only it knows how far it came.
+//! is not watched here: the reader resumes it, since only it knows how far it came. A delete may be
+//! asked for again, because one that was done already is no error.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -17,6 +18,8 @@ use crate::remote::observe::HealthRecord;
 use crate::remote::{Body, Capabilities, ErrorKind, ListPage, ListRequest, Operation, Remote, RemoteError, Stat};
 
 const ATTEMPTS: u32 = 3;
+/// A request for a thousand keys may take as many times as long as one for one.
+const BULK_BUDGETS: u32 = 4;
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 
 /// Asks `inner` again while that may help.
@@ -32,19 +35,25 @@ impl<R: Remote> Retry<R> {
         Self { inner, budget, health }
     }
 
-    async fn run<T, F>(&self, operation: Operation, key: &str, attempt: impl Fn() -> F) -> Result<T, RemoteError>
+    async fn run<T, F>(
+        &self,
+        operation: Operation,
+        key: &str,
+        budget: Duration,
+        attempt: impl Fn() -> F,
+    ) -> Result<T, RemoteError>
     where
         F: Future<Output = Result<T, RemoteError>>,
     {
-        let deadline = Instant::now() + self.budget;
+        let deadline = Instant::now() + budget;
         let timed_out = || {
-            let message = format!("no answer within {} s", self.budget.as_secs_f32());
+            let message = format!("no answer within {} s", budget.as_secs_f32());
             RemoteError::new(ErrorKind::TimedOut, operation, key, message)
         };
         let mut last = None;
         for number in 0..ATTEMPTS {
             let left = deadline.saturating_duration_since(Instant::now());
-            let patience = if number == 0 { self.budget / 2 } else { left };
+            let patience = if number == 0 { budget / 2 } else { left };
             let error = match timeout(patience, attempt()).await {
                 Ok(Ok(answer)) => return Ok(answer),
                 Ok(Err(error)) => error,
@@ -70,15 +79,38 @@ impl<R: Remote> Retry<R> {
 #[async_trait]
 impl<R: Remote> Remote for Retry<R> {
     async fn stat(&self, key: &str) -> Result<Option<Stat>, RemoteError> {
-        self.run(Operation::Stat, key, || self.inner.stat(key)).await
+        self.run(Operation::Stat, key, self.budget, || self.inner.stat(key)).await
     }
 
     async fn list(&self, request: &ListRequest) -> Result<ListPage, RemoteError> {
-        self.run(Operation::List, &request.prefix, || self.inner.list(request)).await
+        self.run(Operation::List, &request.prefix, self.budget, || self.inner.list(request)).await
     }
 
     async fn read(&self, key: &str, range: Option<Range<u64>>, version: &Pointer) -> Result<Body, RemoteError> {
-        self.run(Operation::Read, key, || self.inner.read(key, range.clone(), version)).await
+        self.run(Operation::Read, key, self.budget, || self.inner.read(key, range.clone(), version)).await
+    }
+
+    async fn delete(&self, key: &str, version: Option<&Pointer>) -> Result<(), RemoteError> {
+        self.run(Operation::Delete, key, self.budget, || self.inner.delete(key, version)).await
+    }
+
+    async fn delete_many(&self, objects: &[(String, Pointer)]) -> Result<Vec<(usize, RemoteError)>, RemoteError> {
+        let first = objects.first().map_or("", |(key, _)| key);
+        let budget = self.budget * BULK_BUDGETS;
+        let mut failed = self.run(Operation::DeleteMany, first, budget, || self.inner.delete_many(objects)).await?;
+        // Keys that failed for a moment are asked for once more, without those that are done.
+        let again: Vec<usize> = failed.iter().filter(|(_, e)| e.kind.is_transient()).map(|(at, _)| *at).collect();
+        if !again.is_empty() {
+            sleep(pause(1)).await;
+            let rest: Vec<_> = again.iter().filter_map(|at| objects.get(*at).cloned()).collect();
+            let second = self.run(Operation::DeleteMany, first, budget, || self.inner.delete_many(&rest)).await;
+            // A second request that failed as a whole changes nothing of what the first said.
+            if let Ok(second) = second {
+                failed.retain(|(at, _)| !again.contains(at));
+                failed.extend(second.into_iter().filter_map(|(at, error)| Some((*again.get(at)?, error))));
+            }
+        }
+        Ok(failed)
     }
 
     fn capabilities(&self) -> Capabilities {

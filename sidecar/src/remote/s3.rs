@@ -5,6 +5,8 @@
 //! (the [`super::retry`] decorator has the deadline). Every read compares the answer's version and
 //! length with what was asked, because some servers ignore `If-Match` or `Range` and answer anyway (R1).
 
+mod deletion;
+
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -19,7 +21,7 @@ use percent_encoding::percent_decode_str;
 
 use crate::entry::{Description, Pointer};
 use crate::remote::{
-    Body, Capabilities, ErrorKind, ListPage, ListRequest, Operation, Remote, RemoteError, Stat, etag, s3_error,
+    Body, Capabilities, ConditionalDelete, ErrorKind, ListPage, ListRequest, Operation, Remote, RemoteError, Stat, etag, s3_error,
 };
 
 /// One bucket of one server.
@@ -28,13 +30,15 @@ pub struct S3 {
     bucket: String,
     /// Set once the server sent another version than `If-Match` allowed.
     ignores_if_match: AtomicBool,
+    /// Set once the server said that it deletes keys one by one only.
+    no_bulk: AtomicBool,
 }
 
 impl S3 {
-    /// Reads from `bucket` by `client`.
+    /// Reads from and deletes in `bucket` by `client`.
     #[must_use]
     pub const fn new(client: Client, bucket: String) -> Self {
-        Self { client, bucket, ignores_if_match: AtomicBool::new(false) }
+        Self { client, bucket, ignores_if_match: AtomicBool::new(false), no_bulk: AtomicBool::new(false) }
     }
 }
 
@@ -149,8 +153,21 @@ impl Remote for S3 {
         Ok(Body { stat: Stat { pointer: found, description }, bytes })
     }
 
+    async fn delete(&self, key: &str, version: Option<&Pointer>) -> Result<(), RemoteError> {
+        self.delete_one(key, version).await
+    }
+
+    async fn delete_many(&self, objects: &[(String, Pointer)]) -> Result<Vec<(usize, RemoteError)>, RemoteError> {
+        self.delete_all(objects).await
+    }
+
     fn capabilities(&self) -> Capabilities {
-        Capabilities { conditional_read: !self.ignores_if_match.load(Ordering::Relaxed), start_after: true }
+        Capabilities {
+            conditional_read: !self.ignores_if_match.load(Ordering::Relaxed),
+            start_after: true,
+            conditional_delete: ConditionalDelete::Unknown,
+            bulk_delete: !self.no_bulk.load(Ordering::Relaxed),
+        }
     }
 }
 

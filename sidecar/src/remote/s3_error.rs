@@ -53,7 +53,19 @@ fn kind<E: ProvideErrorMetadata>(operation: Operation, error: &SdkError<E, HttpR
     }
 }
 
+/// What the error of one key in the answer to a bulk request means.
+pub fn by_code(code: &str) -> ErrorKind {
+    let status = match code {
+        "AccessDenied" | "AllAccessDisabled" => 403,
+        "PreconditionFailed" => 412,
+        "InternalError" | "ServiceUnavailable" | "OperationAborted" | "ConditionalRequestConflict" => 503,
+        _ => 400,
+    };
+    by_status(Operation::DeleteMany, status, code)
+}
+
 fn by_status(operation: Operation, status: u16, code: &str) -> ErrorKind {
+    let deletes = matches!(operation, Operation::Delete | Operation::DeleteMany);
     match (status, code) {
         (_, "SlowDown" | "RequestLimitExceeded" | "Throttling" | "TooManyRequests") | (429, _) => ErrorKind::Throttled,
         (_, "NoSuchBucket") => ErrorKind::BucketNotFound,
@@ -64,6 +76,10 @@ fn by_status(operation: Operation, status: u16, code: &str) -> ErrorKind {
         // 416: the object is shorter than the entry says.
         (412 | 416, _) => ErrorKind::Changed,
         (408, _) => ErrorKind::TimedOut,
+        // Another writer is at it just now.
+        (409, _) if deletes => ErrorKind::Unavailable,
+        // Neither the condition nor the bulk request is known everywhere.
+        (405 | 501, _) | (_, "NotImplemented" | "MissingContentMD5") if deletes => ErrorKind::NotSupported,
         (500..=599, _) if status != 501 => ErrorKind::Unavailable,
         _ => ErrorKind::Rejected,
     }
@@ -129,5 +145,23 @@ mod tests {
             assert_eq!(by_status(Operation::Stat, status, code), kind, "{status} {code}");
         }
         assert_eq!(by_status(Operation::Read, 404, "NoSuchKey"), Changed);
+        for (status, code, kind) in [
+            (409, "ConditionalRequestConflict", Unavailable),
+            (412, "PreconditionFailed", Changed),
+            (501, "NotImplemented", NotSupported),
+            (400, "MissingContentMD5", NotSupported),
+            (403, "AccessDenied", Denied),
+        ] {
+            assert_eq!(by_status(Operation::Delete, status, code), kind, "{status} {code}");
+        }
+        for (code, kind) in [
+            ("AccessDenied", Denied),
+            ("PreconditionFailed", Changed),
+            ("SlowDown", Throttled),
+            ("InternalError", Unavailable),
+            ("KeyTooLongError", Rejected),
+        ] {
+            assert_eq!(by_code(code), kind, "{code}");
+        }
     }
 }

@@ -7,7 +7,7 @@ use std::ops::Range;
 use async_trait::async_trait;
 
 use crate::entry::Pointer;
-use crate::remote::{Body, Capabilities, ErrorKind, ListPage, ListRequest, Operation, Remote, RemoteError, Stat};
+use crate::remote::{Body, Capabilities, ConditionalDelete, ErrorKind, ListPage, ListRequest, Operation, Remote, RemoteError, Stat};
 
 /// Answers every question with [`ErrorKind::NotSupported`].
 pub struct Unsupported {
@@ -36,7 +36,20 @@ impl Remote for Unsupported {
         Err(self.error(Operation::Read, key))
     }
 
+    async fn delete(&self, key: &str, _: Option<&Pointer>) -> Result<(), RemoteError> {
+        Err(self.error(Operation::Delete, key))
+    }
+
+    async fn delete_many(&self, objects: &[(String, Pointer)]) -> Result<Vec<(usize, RemoteError)>, RemoteError> {
+        Err(self.error(Operation::DeleteMany, objects.first().map_or("", |(key, _)| key)))
+    }
+
     fn capabilities(&self) -> Capabilities {
-        Capabilities { conditional_read: false, start_after: false }
+        Capabilities {
+            conditional_read: false,
+            start_after: false,
+            conditional_delete: ConditionalDelete::Unknown,
+            bulk_delete: false,
+        }
     }
 }
