@@ -4,7 +4,7 @@
 //! is named to the user by `check` and at start: nothing is ignored in silence. When a field gains
 //! its effect, its line goes from here.
 
-use crate::{DeletePolicy, MetadataStrategy, RemoteMountSpec};
+use crate::{MetadataStrategy, RemoteMountSpec};
 
 /// A field that was set and does nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,7 +21,7 @@ pub fn without_effect(spec: &RemoteMountSpec) -> Vec<Notice> {
     let defaults = (crate::Metadata::default(), crate::Cache::default(), crate::Expose::default());
     let later = "has no effect yet in this version";
     let operator = "has no effect in a bare sidecar: the operator acts on it";
-    let rows: [(bool, &'static str, &'static str); 14] = [
+    let rows: [(bool, &'static str, &'static str); 13] = [
         (spec.remote.gcs.is_some(), "spec.remote.gcs", "is not served yet: every request to this mount answers 501"),
         (
             spec.remote.azure.is_some(),
@@ -32,11 +32,6 @@ pub fn without_effect(spec: &RemoteMountSpec) -> Vec<Notice> {
             spec.remote.s3.as_ref().is_some_and(|s3| s3.ca_bundle.is_some()),
             "spec.remote.s3.caBundle",
             "has no effect yet in this version: the system's certificates are trusted, and SSL_CERT_FILE where set",
-        ),
-        (
-            spec.delete_policy != DeletePolicy::Deny,
-            "spec.deletePolicy",
-            "has no effect yet in this version: deletes are refused",
         ),
         (
             spec.metadata.strategy == MetadataStrategy::Eager,
@@ -51,7 +46,11 @@ pub fn without_effect(spec: &RemoteMountSpec) -> Vec<Notice> {
             "has no effect in a bare sidecar: --http says where it listens",
         ),
         (spec.expose.s3.is_some(), "spec.expose.s3", later),
-        (spec.expose.grpc.is_some(), "spec.expose.grpc", later),
+        (
+            spec.expose.grpc.is_some(),
+            "spec.expose.grpc",
+            "has no effect in a bare sidecar: --grpc says where it listens",
+        ),
         (spec.expose.fuse.is_some(), "spec.expose.fuse", later),
         (spec.pod_selector.is_some(), "spec.podSelector", operator),
         (spec.sidecar != crate::SidecarSettings::default(), "spec.sidecar", operator),

@@ -5,6 +5,7 @@
 //! the first good mount table until the drain begins. `/status` is what the operator and people read;
 //! it never holds a secret.
 
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,10 +17,13 @@ use http_body_util::Full;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use prometheus_client::registry::Registry;
+use remotemount_crds::DeletePolicy;
 use serde::Serialize;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use crate::filer::{Filer, FilerError};
+use crate::metrics::{DeleteResult, Metrics};
 use crate::mounts::{Mount, Mounts};
 use crate::remote::Capabilities;
 use crate::remote::observe::Health;
@@ -29,6 +33,10 @@ use crate::store::{Store, StoreError};
 pub struct Admin {
     /// Every metric.
     pub registry: Registry,
+    /// What is shown only when someone looks is put here.
+    pub metrics: Metrics,
+    /// The filer, for the deletes that are not finished.
+    pub filer: Filer,
     /// The table in force.
     pub mounts: Arc<Mounts>,
     /// The store.
@@ -70,6 +78,33 @@ struct MountStatus {
     listing_order: &'static str,
     unnameable_keys: Option<u64>,
     counters: Counters,
+    deletes: Deletes,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Deletes {
+    policy: DeletePolicy,
+    attempted: u64,
+    objects_deleted: u64,
+    denied: u64,
+    refused: u64,
+    conflicts: u64,
+    failed: u64,
+    failed_by_reason: BTreeMap<&'static str, u64>,
+    settled: u64,
+    open_intents: u64,
+    unsettled_intents: u64,
+    oldest_intent_millis: Option<u64>,
+    last_failure: Option<LastFailure>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct LastFailure {
+    at_millis: u64,
+    reason: &'static str,
+    message: String,
 }
 
 #[derive(Serialize)]
@@ -156,6 +191,10 @@ impl Admin {
     }
 
     fn metrics(&self) -> Response<Full<Bytes>> {
+        for mount in self.mounts.load().iter() {
+            let (open, _, oldest) = self.filer.intents().summary(mount.id);
+            self.metrics.show_intents(&mount.name, open, oldest);
+        }
         let mut body = String::new();
         if prometheus_client::encoding::text::encode(&mut body, &self.registry).is_err() {
             return text(StatusCode::INTERNAL_SERVER_ERROR, "metrics could not be written\n".to_owned());
@@ -201,6 +240,29 @@ impl Admin {
                 entries_removed: metrics.removed.get(),
                 read_bytes: metrics.read_bytes.get(),
             },
+            deletes: self.deletes_of(mount),
+        }
+    }
+
+    fn deletes_of(&self, mount: &Mount) -> Deletes {
+        let deletes = &mount.metrics.deletes;
+        let (open_intents, unsettled_intents, oldest) = self.filer.intents().summary(mount.id);
+        let reasons = FilerError::DELETE_REASONS.into_iter().map(|reason| (reason, deletes.failed_for(reason)));
+        let last_failure = mount.delete_failure();
+        Deletes {
+            policy: mount.delete_policy,
+            attempted: DeleteResult::ALL.into_iter().map(|result| deletes.count(result)).sum(),
+            objects_deleted: deletes.objects.get(),
+            denied: deletes.count(DeleteResult::Denied),
+            refused: deletes.count(DeleteResult::Refused),
+            conflicts: deletes.count(DeleteResult::Conflict),
+            failed: deletes.count(DeleteResult::Failed),
+            failed_by_reason: reasons.filter(|(_, count)| *count > 0).collect(),
+            settled: deletes.settled.get(),
+            open_intents,
+            unsettled_intents,
+            oldest_intent_millis: oldest.map(|oldest| oldest.0),
+            last_failure: last_failure.map(|(at, reason, message)| LastFailure { at_millis: at.0, reason, message }),
         }
     }
 }

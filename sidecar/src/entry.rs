@@ -85,6 +85,15 @@ pub enum Entry {
     Directory(Directory),
 }
 
+/// Which halves of a name something holds for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Halves {
+    /// The name as a file.
+    pub file: bool,
+    /// The name as a directory.
+    pub directory: bool,
+}
+
 /// What is known of a directory's listing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Listing {
@@ -232,6 +241,15 @@ impl Directory {
 }
 
 impl Node {
+    /// This without the halves that are said not to count.
+    #[must_use]
+    pub fn without(self, halves: Halves) -> Self {
+        Self {
+            file: self.file.filter(|file| !halves.file || file.pointer.is_none()),
+            directory: self.directory.filter(|_| !halves.directory),
+        }
+    }
+
     /// Whether nothing is known.
     #[must_use]
     pub const fn is_empty(&self) -> bool {

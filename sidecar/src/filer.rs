@@ -1,33 +1,43 @@
-//! The filer: lookup, list and read over mounts, the store and remotes.
+//! The filer: lookup, list, read and delete over mounts, the store and remotes.
 //!
 //! Every door calls these verbs and maps their errors; no door has policy of its own. The filer asks
 //! the remote once however many wait ([`flight`]), persists what it learns, and serves it until its
 //! time is over. What the remote could not be asked for is an error with its kind, never "not found"
-//! (L6). It owns the flights, the walks and the remembered absences; entries live in the store.
+//! (L6). It owns the flights, the walks, the deletes under way and the remembered absences; entries live
+//! in the store.
 
+pub mod delete;
+mod error;
 pub mod flight;
+pub mod intents;
 pub mod list;
 pub mod lookup;
 pub mod negative;
 pub mod read;
+pub mod settle;
 pub mod walk;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use remotemount_crds::DeletePolicy;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::entry::Node;
+use crate::entry::{Halves, Node};
+use crate::events::Events;
+use crate::filer::delete::{DeleteAnswer, Order};
 use crate::filer::flight::Flights;
+use crate::filer::intents::Intents;
 use crate::filer::lookup::{Answer, FlightKey};
 use crate::filer::negative::Negatives;
 use crate::filer::walk::Walks;
 use crate::metrics::Metrics;
 use crate::mounts::{Mount, MountTable, Mounts};
 use crate::path::{FilerPath, RelPath};
-use crate::remote::{ErrorKind, RemoteError};
-use crate::store::{Change, Store, StoreError, Writer};
+use crate::store::{Change, MountId, Store, StoreError, Writer};
+
+pub use error::FilerError;
 
 /// How long persisting an answer may take (L4).
 const PERSIST: Duration = Duration::from_secs(30);
@@ -44,8 +54,11 @@ struct Shared {
     flights: Arc<Flights<FlightKey, Answer>>,
     walks: Arc<Walks>,
     negatives: Negatives,
+    deletes: Arc<Flights<(MountId, RelPath, Order), DeleteAnswer>>,
+    intents: Arc<Intents>,
+    events: Events,
     tasks: TaskTracker,
-    /// Ends walks that wait for someone to list further.
+    /// Ends walks that wait for someone to list further, and sweeps between two pages.
     stop: CancellationToken,
 }
 
@@ -75,69 +88,20 @@ pub struct Found {
     pub stale: bool,
 }
 
-/// Why the filer could not do it. Each names the path; a door maps it in its table.
-#[derive(Clone, Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum FilerError {
-    /// Nothing has this name.
-    #[error("{path}: not found")]
-    NotFound {
-        /// The mount, if the path is below one.
-        mount: Option<String>,
-        /// The path.
-        path: String,
-    },
-    /// No mount table is in force yet.
-    #[error("{path}: no mount table is in force yet; /status on the admin port says why")]
-    NotReady {
-        /// The path.
-        path: String,
-    },
-    /// The remote could not be asked, or refused.
-    #[error("{path}: {source}")]
-    Remote {
-        /// The mount.
-        mount: String,
-        /// The path.
-        path: String,
-        /// How long to wait before trying again, in seconds, where that may help.
-        retry_after: Option<u64>,
-        /// What the remote said.
-        source: RemoteError,
-    },
-    /// The object is another version than the one that was being read (R1).
-    #[error("{path}: the object changed while it was read; ask again for its new version")]
-    Changed {
-        /// The mount.
-        mount: String,
-        /// The path.
-        path: String,
-    },
-    /// The store failed where the answer depends on it.
-    #[error("{path}: {source}")]
-    Store {
-        /// The mount.
-        mount: String,
-        /// The path.
-        path: String,
-        /// What the store said.
-        source: StoreError,
-    },
-    /// The task that was asking ended without an answer.
-    #[error("{path}: the lookup ended without an answer; ask again")]
-    Lost {
-        /// The mount.
-        mount: String,
-        /// The path.
-        path: String,
-    },
-}
-
 impl Filer {
-    /// A filer over `mounts`, remembering in `store` by `writer`.
-    #[must_use]
-    pub fn new(mounts: Arc<Mounts>, store: Arc<dyn Store>, writer: Writer, metrics: Metrics) -> Self {
-        Self(Arc::new(Shared {
+    /// A filer over `mounts`, remembering in `store` by `writer`; it takes over the deletes that are not finished.
+    ///
+    /// # Errors
+    /// When the store does not tell which these are: serving without knowing could show what is gone.
+    pub fn new(
+        mounts: Arc<Mounts>,
+        store: Arc<dyn Store>,
+        writer: Writer,
+        metrics: Metrics,
+    ) -> Result<Self, StoreError> {
+        let intents = Arc::new(Intents::new(store.intents()?));
+        let events = Events::new(Arc::clone(&store), writer.newest(), store.signature()?);
+        Ok(Self(Arc::new(Shared {
             mounts,
             store,
             writer,
@@ -145,9 +109,49 @@ impl Filer {
             flights: Arc::default(),
             walks: Arc::default(),
             negatives: Negatives::default(),
+            deletes: Arc::default(),
+            intents,
+            events,
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
-        }))
+        })))
+    }
+
+    /// What changes, from now on and for a while back.
+    #[must_use]
+    pub fn events(&self) -> Events {
+        self.0.events.clone()
+    }
+
+    /// The deletes that have begun and are not finished.
+    #[must_use]
+    pub fn intents(&self) -> &Intents {
+        &self.0.intents
+    }
+
+    /// How many entries are known, over all mounts.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn entries(&self) -> Result<u64, StoreError> {
+        self.0.store.entries()
+    }
+
+    /// Whether a mount table is in force.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.0.mounts.load().number > 0
+    }
+
+    /// Which halves of the name are hidden for good (X1).
+    ///
+    /// # Errors
+    /// When the store cannot be read, and the mount hides what is deleted: it must not come back meanwhile.
+    fn hidden(&self, mount: &Mount, rel: &RelPath) -> Result<Halves, FilerError> {
+        match self.0.store.hidden(mount.id, rel) {
+            Err(error) if mount.delete_policy == DeletePolicy::Retain => Err(FilerError::store(mount, rel, error)),
+            other => Ok(self.stored(mount, rel, other)),
+        }
     }
 
     /// Waits until every flight and walk has landed and is persisted; new ones are still let in.
@@ -185,28 +189,5 @@ impl Filer {
             tracing::warn!(mount = mount.name, path = %mount.path.join(rel), %error, "store not read; the remote is asked");
             T::default()
         })
-    }
-}
-
-impl FilerError {
-    fn not_found(mount: &Mount, rel: &RelPath) -> Self {
-        Self::NotFound { mount: Some(mount.name.clone()), path: mount.path.join(rel).to_string() }
-    }
-
-    fn remote(mount: &Mount, rel: &RelPath, source: RemoteError) -> Self {
-        let retry_after = source.kind.is_transient().then_some(if source.kind == ErrorKind::Throttled { 5 } else { 2 });
-        Self::Remote { mount: mount.name.clone(), path: mount.path.join(rel).to_string(), retry_after, source }
-    }
-
-    fn store(mount: &Mount, rel: &RelPath, source: StoreError) -> Self {
-        Self::Store { mount: mount.name.clone(), path: mount.path.join(rel).to_string(), source }
-    }
-
-    fn lost(mount: &Mount, rel: &RelPath) -> Self {
-        Self::Lost { mount: mount.name.clone(), path: mount.path.join(rel).to_string() }
-    }
-
-    fn changed(mount: &Mount, rel: &RelPath) -> Self {
-        Self::Changed { mount: mount.name.clone(), path: mount.path.join(rel).to_string() }
     }
 }

@@ -12,6 +12,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
+use crate::entry::Millis;
 use crate::remote::{ErrorKind, Operation};
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -39,6 +40,12 @@ struct ByOperation {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByReason {
+    mount: String,
+    reason: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ByCode {
     code: u16,
 }
@@ -53,6 +60,12 @@ pub struct Metrics {
     requests: Family<ByRequest, Counter>,
     request_seconds: Family<ByOperation, Histogram>,
     http: Family<ByCode, Counter>,
+    deletes: Family<ByResult, Counter>,
+    delete_failures: Family<ByReason, Counter>,
+    objects_deleted: Family<ByMount, Counter>,
+    deletes_settled: Family<ByMount, Counter>,
+    open_intents: Family<ByMount, Gauge>,
+    oldest_intent: Family<ByMount, Gauge>,
     /// Answers that could not be persisted (L4).
     pub persist_failures: Counter,
     /// Store reads that failed and were answered by the remote.
@@ -88,6 +101,35 @@ pub struct MountMetrics {
     pub removed: Counter,
     /// Bytes read from the remote for workloads.
     pub read_bytes: Counter,
+    /// Deletes.
+    pub deletes: DeleteMetrics,
+}
+
+/// How a delete ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeleteResult {
+    /// All that was ordered is gone, or was not there.
+    Ok,
+    /// The mount's policy refused it.
+    Denied,
+    /// The directory is not empty, or the mount's own.
+    Refused,
+    /// The remote has another version than was shown.
+    Conflict,
+    /// Something failed.
+    Failed,
+}
+
+/// What one mount counts of its deletes.
+#[derive(Clone, Debug)]
+pub struct DeleteMetrics {
+    /// Objects deleted on the remote.
+    pub objects: Counter,
+    /// Unfinished deletes that were settled.
+    pub settled: Counter,
+    results: [Counter; 5],
+    mount: String,
+    failures: Family<ByReason, Counter>,
 }
 
 /// Answers that are counted without a look at the family.
@@ -118,6 +160,12 @@ impl Metrics {
             requests: Family::default(),
             request_seconds: Family::new_with_constructor(|| Histogram::new(exponential_buckets(0.001, 2.0, 15))),
             http: Family::default(),
+            deletes: Family::default(),
+            delete_failures: Family::default(),
+            objects_deleted: Family::default(),
+            deletes_settled: Family::default(),
+            open_intents: Family::default(),
+            oldest_intent: Family::default(),
             persist_failures: Counter::default(),
             store_failures: Counter::default(),
             store_rebuilt: Counter::default(),
@@ -135,12 +183,31 @@ impl Metrics {
             metrics.request_seconds.clone(),
         );
         registry.register("http_requests", "Requests at the HTTP door, by status", metrics.http.clone());
+        metrics.register_deletes(registry);
         registry.register("persist_failures", "Answers that could not be persisted", metrics.persist_failures.clone());
         registry.register("store_failures", "Store reads that failed", metrics.store_failures.clone());
         registry.register("store_rebuilt", "Stores set aside as damaged", metrics.store_rebuilt.clone());
         registry.register("reload_failures", "Mount tables refused", metrics.reload_failures.clone());
         registry.register("mount_table", "Number of the mount table in force", metrics.table.clone());
         metrics
+    }
+
+    fn register_deletes(&self, registry: &mut Registry) {
+        registry.register("deletes", "Deletes that were ordered, by how they ended", self.deletes.clone());
+        registry.register("delete_failures", "Deletes that failed, by reason", self.delete_failures.clone());
+        registry.register("objects_deleted", "Objects deleted on the remote", self.objects_deleted.clone());
+        registry.register("deletes_settled", "Unfinished deletes that were settled", self.deletes_settled.clone());
+        registry.register("open_intents", "Deletes that have begun and are not finished", self.open_intents.clone());
+        let help = "When the oldest delete that is not finished began, in seconds since 1970; 0 without one";
+        registry.register("oldest_intent_timestamp_seconds", help, self.oldest_intent.clone());
+    }
+
+    /// Shows what is open of a mount's deletes, and since when.
+    pub fn show_intents(&self, mount: &str, open: u64, oldest: Option<Millis>) {
+        let label = ByMount { mount: mount.to_owned() };
+        self.open_intents.get_or_create(&label).set(i64::try_from(open).unwrap_or(i64::MAX));
+        let oldest = oldest.map_or(0, |oldest| i64::try_from(oldest.0 / 1000).unwrap_or(i64::MAX));
+        self.oldest_intent.get_or_create(&label).set(oldest);
     }
 
     /// The counters of the mount `name`.
@@ -160,6 +227,15 @@ impl Metrics {
             listing_error: listing("error"),
             removed: self.removed.get_or_create_owned(&mount()),
             read_bytes: self.read_bytes.get_or_create_owned(&mount()),
+            deletes: DeleteMetrics {
+                objects: self.objects_deleted.get_or_create_owned(&mount()),
+                settled: self.deletes_settled.get_or_create_owned(&mount()),
+                results: DeleteResult::ALL.map(|result| {
+                    self.deletes.get_or_create_owned(&ByResult { mount: name.to_owned(), result: result.as_str() })
+                }),
+                mount: name.to_owned(),
+                failures: self.delete_failures.clone(),
+            },
         }
     }
 
@@ -174,6 +250,43 @@ impl Metrics {
     pub fn http(&self) -> HttpMetrics {
         let common = COMMON_CODES.map(|code| self.http.get_or_create_owned(&ByCode { code }));
         HttpMetrics { common, all: self.http.clone() }
+    }
+}
+
+impl DeleteResult {
+    /// Every result.
+    pub const ALL: [Self; 5] = [Self::Ok, Self::Denied, Self::Refused, Self::Conflict, Self::Failed];
+
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Denied => "denied",
+            Self::Refused => "refused",
+            Self::Conflict => "conflict",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+impl DeleteMetrics {
+    /// Counts one delete that ended, and why if it failed.
+    pub fn ended(&self, result: DeleteResult, reason: &'static str) {
+        self.results[result as usize].inc();
+        if result == DeleteResult::Failed {
+            self.failures.get_or_create(&ByReason { mount: self.mount.clone(), reason }).inc();
+        }
+    }
+
+    /// How many ended so.
+    #[must_use]
+    pub fn count(&self, result: DeleteResult) -> u64 {
+        self.results[result as usize].get()
+    }
+
+    /// How many failed for this reason.
+    #[must_use]
+    pub fn failed_for(&self, reason: &'static str) -> u64 {
+        self.failures.get(&ByReason { mount: self.mount.clone(), reason }).map_or(0, |counter| counter.get())
     }
 }
 

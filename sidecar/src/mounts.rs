@@ -9,11 +9,11 @@ pub mod source;
 pub mod watch;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
-use remotemount_crds::{RemoteMount, RemoteMountSpec};
+use remotemount_crds::{DeletePolicy, RemoteMount, RemoteMountSpec};
 
 use crate::entry::Millis;
 use crate::metrics::{Metrics, MountMetrics};
@@ -56,6 +56,8 @@ pub struct Mount {
     pub freshness: Freshness,
     /// How long one question may take, in seconds.
     pub timeout_seconds: u64,
+    /// What a delete does (X1).
+    pub delete_policy: DeletePolicy,
     /// What it counts.
     pub metrics: MountMetrics,
     /// `metadata.generation` of its manifest, where there is one.
@@ -66,7 +68,11 @@ pub struct Mount {
     /// Set once a listing of several pages came in order: then one may begin in the middle.
     order_seen: AtomicBool,
     failed_at: AtomicU64,
+    delete_failure: Mutex<Option<DeleteFailure>>,
 }
+
+/// When a delete failed, for which reason, and what was said.
+pub type DeleteFailure = (Millis, &'static str, String);
 
 /// All mounts in force.
 #[derive(Default)]
@@ -159,6 +165,7 @@ async fn build(
             stale_if_error: seconds(spec.metadata.stale_if_error_seconds),
         },
         timeout_seconds: seconds(spec.remote.timeout_seconds),
+        delete_policy: spec.delete_policy,
         metrics: metrics.mount(&name),
         manifest_generation: manifest.metadata.generation,
         name,
@@ -166,6 +173,7 @@ async fn build(
         unordered: AtomicBool::new(false),
         order_seen: AtomicBool::new(false),
         failed_at: AtomicU64::new(0),
+        delete_failure: Mutex::new(None),
     }
 }
 
@@ -211,6 +219,17 @@ impl Mount {
     /// Remembers that the remote could not be asked at `now`, or could again.
     pub fn set_failed(&self, now: Option<Millis>) {
         self.failed_at.store(now.map_or(0, |now| now.0), Ordering::Relaxed);
+    }
+
+    /// Remembers how the last delete failed; `None` once one did not.
+    pub fn set_delete_failure(&self, failure: Option<DeleteFailure>) {
+        *self.delete_failure.lock().unwrap_or_else(PoisonError::into_inner) = failure;
+    }
+
+    /// How the last delete failed, if it did.
+    #[must_use]
+    pub fn delete_failure(&self) -> Option<DeleteFailure> {
+        self.delete_failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Whether the remote was seen listing keys out of order.

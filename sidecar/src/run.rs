@@ -68,8 +68,11 @@ async fn serve(args: RunArgs) -> anyhow::Result<()> {
     let (stop, draining) = (CancellationToken::new(), Arc::new(AtomicBool::new(false)));
     let admin_listener = listen("--admin", args.admin).await?;
     let http_listener = listen("--http", args.http).await?;
+    let filer = Filer::new(Arc::clone(&mounts), Arc::clone(&store), writer.clone(), metrics.clone())?;
     let admin = Admin {
         registry,
+        filer: filer.clone(),
+        metrics: metrics.clone(),
         mounts: Arc::clone(&mounts),
         store: Arc::clone(&store),
         problems: Arc::clone(&problems),
@@ -94,7 +97,7 @@ async fn serve(args: RunArgs) -> anyhow::Result<()> {
     let done = watch.reload().await;
     let watch = tokio::spawn(watch.run(seen, done));
 
-    let filer = Filer::new(mounts, store, writer, metrics.clone());
+    tokio::spawn(filer.clone().settle(stop.clone()));
     let drain = Duration::from_secs(args.drain_seconds);
     let door = HttpDoor::new(filer.clone(), &metrics);
     let door = tokio::spawn(door.serve(http_listener, stop.clone(), drain));

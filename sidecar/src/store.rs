@@ -18,7 +18,7 @@ pub mod writer;
 
 use std::sync::Arc;
 
-use crate::entry::{Directory, Entry, File, Listing, Millis, Pointer};
+use crate::entry::{Directory, Entry, File, Halves, Listing, Millis, Pointer};
 use crate::events::{EventPage, Origin};
 use crate::path::RelPath;
 
@@ -113,15 +113,6 @@ pub enum Extent {
     LocalOnly,
 }
 
-/// Which halves of a name are hidden, or buried.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Halves {
-    /// The name as a file.
-    pub file: bool,
-    /// The name as a directory.
-    pub directory: bool,
-}
-
 /// What a commit did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Applied {
@@ -155,6 +146,9 @@ pub enum StoreError {
     /// The disk would not take or give it.
     #[error("the store's disk failed: {0}")]
     Io(Arc<str>),
+    /// It was not written in time; it may yet be.
+    #[error("the store took too long")]
+    TimedOut,
     /// The sidecar is stopping.
     #[error("the store is closed")]
     Closed,

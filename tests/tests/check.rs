@@ -95,7 +95,6 @@ fn fields_without_effect_are_named() {
     let (code, text) = check(&[("a.yaml", &yaml)]);
     assert_eq!(code, 0);
     for field in [
-        "spec.deletePolicy",
         "spec.suspend",
         "spec.cache",
         "spec.metadata.strategy",

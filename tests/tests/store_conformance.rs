@@ -8,14 +8,14 @@
 use std::path::Path;
 
 use proptest::prelude::*;
-use remotemount_sidecar::entry::{Directory, ETag, File, Listing, Millis, Pointer};
+use remotemount_sidecar::entry::{Directory, ETag, File, Halves, Listing, Millis, Pointer};
 use remotemount_sidecar::events::{Cause, Event, Origin};
 use remotemount_sidecar::path::RelPath;
 use remotemount_sidecar::store::memory::MemoryStore;
 use remotemount_sidecar::store::redb::RedbStore;
 use remotemount_sidecar::store::{
-    Change, Cursor, DirectoryDeletion, Doomed, EVENTS_KEPT, Extent, FileDeletion, Halves, Identity, Intent, IntentId,
-    MountId, Store,
+    Change, Cursor, DirectoryDeletion, Doomed, EVENTS_KEPT, Extent, FileDeletion, Identity, Intent, IntentId, MountId,
+    Store,
 };
 
 fn path(text: &str) -> RelPath {
@@ -301,6 +301,32 @@ fn intents_outlive_everything_but_their_mount() {
 }
 
 #[test]
+fn what_a_delete_is_at_work_on_does_not_vanish_under_it() {
+    each(|store| {
+        let m = adopted(store);
+        for name in ["f", "d/x", "d/s/y", "other"] {
+            store.apply(&[Change::PutFile(m, path(name), remote(1, 10))]).unwrap();
+        }
+        let intend = |id, name, doomed| {
+            Change::Intend(m, IntentId(id), Intent { path: path(name), doomed, since: Millis(11), origin: origin() })
+        };
+        let pointer = remote(1, 1).pointer.unwrap();
+        store.apply(&[intend(1, "f", Doomed::File(pointer)), intend(2, "d", Doomed::Directory)]).unwrap();
+        let gone = Millis(20);
+        let vanish = [
+            Change::FileGone(m, path("f"), gone),
+            Change::DirectoryGone(m, path("d"), gone),
+            Change::Listed(m, path("d"), Listing { asked: gone, unnameable: 0 }),
+            Change::FileGone(m, path("other"), gone),
+        ];
+        assert_eq!(store.apply(&vanish).unwrap().removed, 1);
+        assert_eq!(told_paths(store), ["/m/other"]);
+        store.apply(&[delete_file(m, "f", 11, 21), Change::Settled(m, IntentId(1))]).unwrap();
+        assert_eq!(told_paths(store), ["/m/other", "/m/f"], "told of once, by the delete");
+    });
+}
+
+#[test]
 fn the_log_is_bounded_and_says_what_it_dropped() {
     each(|store| {
         let m = adopted(store);
@@ -376,9 +402,18 @@ fn steps() -> impl Strategy<Value = Step> {
         let hide = hide && !p.is_root();
         Change::DeleteDirectory(M, p, DirectoryDeletion { at: Millis(at), extent, hide, origin: origin() })
     });
+    let doomed = prop_oneof![
+        Just(Doomed::Directory),
+        Just(Doomed::Batch(Vec::new())),
+        Just(Doomed::File(Pointer { size: 1, etag: None, modified: 1 })),
+    ];
+    let intend = (names(), 0u64..4, doomed).prop_map(|(path, id, doomed)| {
+        Change::Intend(M, IntentId(id), Intent { path, doomed, since: Millis(1), origin: origin() })
+    });
+    let settled = (0u64..4).prop_map(|id| Change::Settled(M, IntentId(id)));
     let age = names().prop_map(|p| Change::Age(M, p));
     let change = prop_oneof![
-        6 => put, 1 => local, 3 => dir, 2 => gone, 2 => dir_gone, 2 => listed, 1 => doubt, 2 => deletion, 2 => dir_deletion, 1 => age
+        6 => put, 1 => local, 3 => dir, 2 => gone, 2 => dir_gone, 2 => listed, 1 => doubt, 2 => deletion, 2 => dir_deletion, 1 => age, 1 => intend, 2 => settled
     ];
     prop_oneof![30 => change.prop_map(|change| Step::Change(Box::new(change))), 1 => Just(Step::Reopen)]
 }

@@ -1,11 +1,12 @@
-//! The HTTP door: the SeaweedFS filer's forms, read-only for now.
+//! The HTTP door: the SeaweedFS filer's forms.
 //!
 //! GET and HEAD of files with ranges and conditions (RFC 9110), directories as JSON or as a page,
-//! `?metadata=true`. Owns the listener and its connections; drains them when asked to stop. A path is
+//! `?metadata=true`, DELETE. Owns the listener and its connections; drains them when asked to stop. A path is
 //! taken from the request byte for byte: percent-decoded once, never resolved, so what names one key
 //! never reaches another (M2).
 
 pub mod conditional;
+pub mod delete;
 pub mod directory;
 pub mod error;
 pub mod file;
@@ -43,8 +44,8 @@ pub type Answer = Response<Body>;
 
 /// A client that has not sent its headers by then is let go.
 const HEADERS: Duration = Duration::from_secs(30);
-/// What `Allow` says while writes and deletes are not served.
-const METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, OPTIONS");
+/// What `Allow` says: writes are not served.
+const METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, DELETE, OPTIONS");
 
 /// The HTTP door.
 #[derive(Clone)]
@@ -118,6 +119,9 @@ impl HttpDoor {
             let mut answer = empty(StatusCode::NO_CONTENT);
             answer.headers_mut().insert(ALLOW, METHODS);
             return Ok(answer);
+        }
+        if request.method() == Method::DELETE {
+            return delete::answer(&self.filer, Asked::read(request.into_parts().0)?).await;
         }
         if request.method() != Method::GET && request.method() != Method::HEAD {
             return Err(Refusal::method(request.method(), request.uri().path(), METHODS));

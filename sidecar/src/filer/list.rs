@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::clock;
-use crate::entry::{Directory, Entry, Millis};
+use crate::entry::{Directory, Entry, Listing, Millis};
 use crate::filer::walk::{End, Progress, Walk};
 use crate::filer::{Filer, FilerError};
 use crate::mounts::Mount;
@@ -69,6 +69,10 @@ impl Filer {
             overlay(&names, selection, &mut listed);
             return Ok(listed);
         };
+        if self.hidden(mount, &rel)?.directory {
+            return Err(FilerError::not_found(mount, &rel));
+        }
+        self.settle_what_concerns(mount, &rel).await?;
         let outcome = match self.list_remote(mount, &rel, selection, &names).await {
             // The first to find the remote out of order pays with a second walk; later ones know.
             Err(Ended::OutOfOrder) => self.list_remote(mount, &rel, selection, &names).await,
@@ -93,7 +97,10 @@ impl Filer {
         nested: &BTreeSet<String>,
     ) -> Result<Listed, Ended> {
         let listing = self.stored(mount, rel, self.0.store.listing(mount.id, rel));
-        if let Some(listing) = listing.filter(|listing| listing.asked.fresh(mount.freshness.listing, clock::now())) {
+        // While a delete is under way there, the remote says what is left (X8).
+        let decided = self.0.intents.concerning(mount.id, rel).is_empty();
+        let fresh = |listing: &Listing| decided && listing.asked.fresh(mount.freshness.listing, clock::now());
+        if let Some(listing) = listing.filter(fresh) {
             mount.metrics.listing_hit.inc();
             let listed = self.collect(mount, rel, selection, nested, &Source::Store).await?;
             // Retired meanwhile, its rows may be half gone: that is no listing (D2, M3).
@@ -103,7 +110,7 @@ impl Filer {
             return Ok(Listed { unnameable: listing.unnameable, ..listed });
         }
         let now = clock::now();
-        if !rel.is_root() && self.0.negatives.absent(mount.id, rel, now) {
+        if decided && !rel.is_root() && self.0.negatives.absent(mount.id, rel, now) {
             mount.metrics.negative_hit.inc();
             return Err(Ended::NotFound);
         }
@@ -141,9 +148,11 @@ impl Filer {
                 None => false,
             };
             let bound = if complete { None } else { Some(progress.covered.clone().unwrap_or_default()) };
-            // Behind a walk only what it confirmed counts; after a whole one, what vanished is gone from the store.
+            // Behind a walk only what it confirmed counts; after a whole one, what vanished is gone from the store,
+            // unless a delete is at work on it.
+            let undecided = || !self.0.intents.concerning(mount.id, rel).is_empty();
             let since = match source {
-                Source::Walk(walk) if !(complete && walk.whole) => walk.asked,
+                Source::Walk(walk) if !(complete && walk.whole) || undecided() => walk.asked,
                 _ => Millis(0),
             };
             loop {
@@ -204,7 +213,9 @@ impl Filer {
         let now = clock::now();
         let good = mount.freshness.listing.saturating_add(mount.freshness.stale_if_error);
         let listing = self.stored(mount, rel, self.0.store.listing(mount.id, rel));
-        let Some(listing) = listing.filter(|l| error.kind.is_transient() && l.asked.fresh(good, now)) else {
+        let decided = self.0.intents.concerning(mount.id, rel).is_empty();
+        let good = |listing: &Listing| decided && error.kind.is_transient() && listing.asked.fresh(good, now);
+        let Some(listing) = listing.filter(good) else {
             return Err(FilerError::remote(mount, rel, error));
         };
         mount.set_failed(Some(now));

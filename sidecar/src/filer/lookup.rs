@@ -56,12 +56,19 @@ impl Filer {
         if rel.is_root() || table.leads_to_mount(path) {
             return Ok(found(synthetic_directory(), false));
         }
+        let hidden = self.hidden(mount, &rel)?;
+        if hidden.directory && (hidden.file || want == Want::Directory) {
+            return Err(FilerError::not_found(mount, &rel));
+        }
+        // What a delete has left open is for the remote to say, and one that is under way may be done by now (X8).
+        self.settle_what_covers(mount, &rel).await?;
+        let undecided = self.0.intents.covers(mount.id, &rel);
         let now = clock::now();
-        let known = self.known(mount, &rel, want);
+        let known = if undecided { Node::default() } else { self.known(mount, &rel, want) };
         let age = Age::of(&known, want, mount, now);
         if age == Age::Fresh {
             mount.metrics.hit.inc();
-            return Ok(found(known, false));
+            return Ok(found(known.without(hidden), false));
         }
         if mount.prefix.key(&rel).len() > MAX_KEY_BYTES {
             return Err(FilerError::not_found(mount, &rel));
@@ -83,6 +90,7 @@ impl Filer {
         match self.fly(mount, &rel, want, question).await {
             Some(Ok(node)) => {
                 mount.set_failed(None);
+                let node = self.unburied(mount, &rel, node).without(hidden);
                 if satisfies(&node, want) { Ok(found(node, false)) } else { Err(FilerError::not_found(mount, &rel)) }
             }
             Some(Err(error)) if error.kind.is_transient() && age == Age::Stale => {
@@ -116,6 +124,13 @@ impl Filer {
         Node { file, directory: directory.filter(|directory| !gone(directory.asked)) }
     }
 
+    /// An answer without what was deleted since its question was asked: the flight was on its way then (L8).
+    fn unburied(&self, mount: &Mount, rel: &RelPath, node: Node) -> Node {
+        let asked = node.file.as_ref().map(|file| file.asked).or(node.directory.map(|directory| directory.asked));
+        let Some(asked) = asked else { return node };
+        node.without(self.stored(mount, rel, self.0.store.buried(mount.id, rel, asked)))
+    }
+
     async fn fly(&self, mount: &Arc<Mount>, rel: &RelPath, want: Want, question: Question) -> Option<Answer> {
         let key = (mount.id, rel.clone(), question);
         // Others may join who want it described.
@@ -127,7 +142,8 @@ impl Filer {
                 let asked = clock::now();
                 // A flight may have landed between this caller's look at the store and now.
                 let known = filer.known(&mount, &rel, want);
-                let landed = Age::of(&known, want, &mount, asked) == Age::Fresh;
+                let decided = !filer.0.intents.covers(mount.id, &rel);
+                let landed = decided && Age::of(&known, want, &mount, asked) == Age::Fresh;
                 if landed || (known.is_empty() && filer.0.negatives.absent(mount.id, &rel, asked)) {
                     return publisher.publish(Ok(known));
                 }

@@ -21,7 +21,8 @@ use percent_encoding::percent_decode_str;
 
 use crate::entry::{Description, Pointer};
 use crate::remote::{
-    Body, Capabilities, ConditionalDelete, ErrorKind, ListPage, ListRequest, Operation, Remote, RemoteError, Stat, etag, s3_error,
+    Body, Capabilities, ConditionalDelete, ErrorKind, ListPage, ListRequest, Operation, Remote, RemoteError, Stat,
+    etag, s3_error,
 };
 
 /// One bucket of one server.

@@ -7,7 +7,9 @@ use std::ops::Range;
 use async_trait::async_trait;
 
 use crate::entry::Pointer;
-use crate::remote::{Body, Capabilities, ConditionalDelete, ErrorKind, ListPage, ListRequest, Operation, Remote, RemoteError, Stat};
+use crate::remote::{
+    Body, Capabilities, ConditionalDelete, ErrorKind, ListPage, ListRequest, Operation, Remote, RemoteError, Stat,
+};
 
 /// Answers every question with [`ErrorKind::NotSupported`].
 pub struct Unsupported {

@@ -8,11 +8,11 @@ mod deletion;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::entry::{Directory, Entry, File, Listing, Millis};
+use crate::entry::{Directory, Entry, File, Halves, Listing, Millis};
 use crate::events::{Event, EventPage, Origin};
 use crate::path::{FilerPath, RelPath};
 use crate::store::{
-    Applied, Change, Child, Cursor, EVENTS_KEPT, Halves, Identity, Intent, IntentId, MountId, Store, StoreError,
+    Applied, Change, Child, Cursor, Doomed, EVENTS_KEPT, Identity, Intent, IntentId, MountId, Store, StoreError,
     TOMBSTONE_MILLIS,
 };
 
@@ -184,6 +184,13 @@ impl State {
         children
     }
 
+    fn is_at_work(&self, mount: MountId, path: &RelPath) -> bool {
+        self.intents.iter().any(|((id, _), intent)| {
+            let below = !matches!(intent.doomed, Doomed::File(_)) && inside(path, &intent.path);
+            *id == mount && (intent.path == *path || below)
+        })
+    }
+
     fn tell(&mut self, mount: MountId, path: &RelPath, old: Option<Entry>, new: Option<Entry>, origin: Origin) {
         let at = self.mounts.iter().find(|(_, (id, _))| *id == mount).and_then(|(at, _)| FilerPath::parse(at).ok());
         if let Some(at) = at {
@@ -224,8 +231,8 @@ impl State {
             Change::PutFile(..) | Change::PutDirectory(..) => 0,
             Change::FileGone(mount, path, asked) => {
                 let key = (mount, path);
-                let gone =
-                    self.files.get(&key).is_some_and(|file| file.pointer.is_some() && file.asked.gives_way_to(asked));
+                let gone = !self.is_at_work(mount, &key.1)
+                    && self.files.get(&key).is_some_and(|f| f.pointer.is_some() && f.asked.gives_way_to(asked));
                 if gone && let Some(old) = self.files.remove(&key) {
                     self.tell(mount, &key.1, Some(Entry::File(old)), None, Origin::remote());
                 }
@@ -258,10 +265,12 @@ impl State {
     }
 
     fn directory_gone(&mut self, mount: MountId, path: &RelPath, asked: Millis) -> u64 {
-        let removed = self.sweep(mount, path, &|entry| match entry {
+        let goes = |state: &Self, path: &RelPath, entry: &Entry| match entry {
+            _ if state.is_at_work(mount, path) => false,
             Entry::Directory(directory) => directory.asked.gives_way_to(asked),
             Entry::File(file) => file.pointer.is_some() && file.asked.gives_way_to(asked),
-        });
+        };
+        let removed = self.sweep(mount, path, &goes);
         let count = removed.len() as u64;
         for (path, entry) in removed {
             self.tell(mount, &path, Some(entry), None, Origin::remote());

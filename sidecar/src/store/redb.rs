@@ -27,13 +27,11 @@ use arc_swap::ArcSwapOption;
 use serde::de::DeserializeOwned;
 
 use crate::crash;
-use crate::entry::{Directory, File, Listing, Millis};
+use crate::entry::{Directory, File, Halves, Listing, Millis};
 use crate::events::EventPage;
 use crate::path::{FilerPath, RelPath};
 use crate::store::redb::tables::{Tables, child};
-use crate::store::{
-    Applied, Change, Child, Cursor, Halves, Identity, Intent, IntentId, MountId, Store, StoreError, layout,
-};
+use crate::store::{Applied, Change, Child, Cursor, Identity, Intent, IntentId, MountId, Store, StoreError, layout};
 
 type BytesTable = TableDefinition<'static, &'static [u8], &'static [u8]>;
 
@@ -291,6 +289,7 @@ impl Store for RedbStore {
                 // Read inside the transaction: a mount retired before it began takes no change (M3).
                 mounts: live_mounts(&transaction.open_table(MOUNTS)?)?,
                 events: Vec::new(),
+                at_work: None,
             };
             let mut applied = Applied::default();
             for change in changes {

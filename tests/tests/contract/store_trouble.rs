@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::Result;
 use remotemount_crds::manifest;
 use remotemount_sidecar::doors::http::HttpDoor;
-use remotemount_sidecar::entry::{Directory, File, Listing, Millis};
+use remotemount_sidecar::entry::{Directory, File, Halves, Listing, Millis};
 use remotemount_sidecar::events::EventPage;
 use remotemount_sidecar::filer::Filer;
 use remotemount_sidecar::metrics::Metrics;
@@ -21,7 +21,7 @@ use remotemount_sidecar::remote::credentials::Secrets;
 use remotemount_sidecar::store::memory::MemoryStore;
 use remotemount_sidecar::store::redb::RedbStore;
 use remotemount_sidecar::store::{
-    Applied, Change, Child, Cursor, Halves, Identity, Intent, IntentId, MountId, Store, StoreError, Writer,
+    Applied, Change, Child, Cursor, Identity, Intent, IntentId, MountId, Store, StoreError, Writer,
 };
 use remotemount_tests::manifest::Manifest;
 use remotemount_tests::proxy::Proxy;
@@ -110,7 +110,7 @@ async fn l4_a_failing_store_still_answers() -> Result<()> {
         manifest::parse(Manifest::new("m", "/m", &contents.name, &proxy.endpoint(), "").to_yaml().as_bytes())?;
     mounts.swap(&manifests, &*store, &connector, &metrics).await?;
     let (writer, _thread) = Writer::start(Arc::clone(&store) as Arc<dyn Store>)?;
-    let filer = Filer::new(mounts, Arc::clone(&store) as Arc<dyn Store>, writer, metrics.clone());
+    let filer = Filer::new(mounts, Arc::clone(&store) as Arc<dyn Store>, writer, metrics.clone())?;
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let url = format!("http://{}/m/a/k", listener.local_addr()?);
     let door = HttpDoor::new(filer, &metrics);

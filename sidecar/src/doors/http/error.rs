@@ -1,7 +1,8 @@
 //! From errors to HTTP: the one table.
 //!
 //! 404 means that nothing has the name, and only that (L6). The body is JSON, `{"error", "reason",
-//! "mount", "path"}`; a HEAD has no body, so the reason stands in a header too.
+//! "mount", "path"}`, of a delete that was done in part also `{"deleted", "failed", "failures"}`; a HEAD
+//! has no body, so the reason stands in a header too.
 
 use bytes::Bytes;
 use http::header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
@@ -31,16 +32,33 @@ struct ErrorBody {
     reason: &'static str,
     mount: Option<String>,
     path: String,
+    #[serde(flatten)]
+    part: Option<PartBody>,
+}
+
+/// What a delete came to that was done in part.
+#[derive(Debug, Serialize)]
+struct PartBody {
+    deleted: u64,
+    failed: u64,
+    /// The first of them.
+    failures: Vec<FailureBody>,
+}
+
+#[derive(Debug, Serialize)]
+struct FailureBody {
+    path: String,
+    reason: &'static str,
+    error: String,
 }
 
 impl Refusal {
     /// A method that is not served.
     #[must_use]
     pub fn method(method: &Method, path: &str, allow: HeaderValue) -> Self {
-        let error = format!(
-            "{method} is not served: this version mounts buckets for reading; write to and delete from the bucket itself"
-        );
-        let body = ErrorBody { error, reason: "MethodNotAllowed", mount: None, path: path.to_owned() };
+        let error =
+            format!("{method} is not served: buckets are mounted for reading and deleting; write to the bucket itself");
+        let body = ErrorBody { error, reason: "MethodNotAllowed", mount: None, path: path.to_owned(), part: None };
         Self { status: StatusCode::METHOD_NOT_ALLOWED, retry_after: None, allow: Some(allow), body: Box::new(body) }
     }
 
@@ -53,14 +71,14 @@ impl Refusal {
         };
         // The path may be as long as a request can be; its beginning is enough to find it.
         let path = raw.chars().take(256).collect();
-        let body = ErrorBody { error: error.to_string(), reason: "InvalidPath", mount: None, path };
+        let body = ErrorBody { error: error.to_string(), reason: "InvalidPath", mount: None, path, part: None };
         Self { status, retry_after: None, allow: None, body: Box::new(body) }
     }
 
     /// A parameter that cannot be read.
     #[must_use]
     pub fn parameter(path: &FilerPath, error: String) -> Self {
-        let body = ErrorBody { error, reason: "InvalidParameter", mount: None, path: path.to_string() };
+        let body = ErrorBody { error, reason: "InvalidParameter", mount: None, path: path.to_string(), part: None };
         Self { status: StatusCode::BAD_REQUEST, retry_after: None, allow: None, body: Box::new(body) }
     }
 
@@ -84,45 +102,59 @@ impl Refusal {
     }
 }
 
-/// Status and reason of each error.
-const fn table(error: &FilerError) -> (StatusCode, &'static str) {
+/// The status of each error.
+fn status(error: &FilerError) -> StatusCode {
     match error {
-        FilerError::NotFound { .. } => (StatusCode::NOT_FOUND, "NotFound"),
-        FilerError::NotReady { .. } => (StatusCode::SERVICE_UNAVAILABLE, "NotReady"),
-        FilerError::Changed { .. } => (StatusCode::CONFLICT, "Changed"),
-        FilerError::Store { .. } => (StatusCode::INTERNAL_SERVER_ERROR, "Store"),
-        FilerError::Lost { .. } => (StatusCode::SERVICE_UNAVAILABLE, "Lost"),
-        FilerError::Remote { source, .. } => {
-            let status = match source.kind {
-                ErrorKind::Denied => StatusCode::FORBIDDEN,
-                ErrorKind::Throttled | ErrorKind::Unavailable | ErrorKind::CredentialsMissing => {
-                    StatusCode::SERVICE_UNAVAILABLE
-                }
-                ErrorKind::TimedOut => StatusCode::GATEWAY_TIMEOUT,
-                ErrorKind::BrokeOff | ErrorKind::Rejected | ErrorKind::BucketNotFound => StatusCode::BAD_GATEWAY,
-                ErrorKind::Changed => StatusCode::CONFLICT,
-                ErrorKind::NotSupported => StatusCode::NOT_IMPLEMENTED,
-            };
-            (status, source.kind.as_str())
+        FilerError::NotFound { .. } => StatusCode::NOT_FOUND,
+        FilerError::NotReady { .. } | FilerError::Lost { .. } | FilerError::Interrupted { .. } => {
+            StatusCode::SERVICE_UNAVAILABLE
         }
+        FilerError::DeleteDenied { .. } => StatusCode::FORBIDDEN,
+        FilerError::Changed { .. }
+        | FilerError::Conflict { .. }
+        | FilerError::NotEmpty { .. }
+        | FilerError::MountRoot { .. }
+        | FilerError::HoldsMount { .. }
+        | FilerError::Unnameable { .. } => StatusCode::CONFLICT,
+        FilerError::Store { .. } => StatusCode::INTERNAL_SERVER_ERROR,
+        FilerError::Incomplete { first, .. } => status(first),
+        FilerError::Remote { source, .. } => match source.kind {
+            ErrorKind::Denied => StatusCode::FORBIDDEN,
+            ErrorKind::Throttled | ErrorKind::Unavailable | ErrorKind::CredentialsMissing => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
+            ErrorKind::TimedOut => StatusCode::GATEWAY_TIMEOUT,
+            ErrorKind::BrokeOff | ErrorKind::Rejected | ErrorKind::BucketNotFound => StatusCode::BAD_GATEWAY,
+            ErrorKind::Changed => StatusCode::CONFLICT,
+            ErrorKind::NotSupported => StatusCode::NOT_IMPLEMENTED,
+        },
     }
 }
 
 impl From<FilerError> for Refusal {
     fn from(error: FilerError) -> Self {
-        let (status, reason) = table(&error);
-        let text = error.to_string();
-        let (mount, path, retry_after) = match error {
-            FilerError::NotFound { mount, path } => (mount, path, None),
-            FilerError::NotReady { path } => (None, path, Some(2)),
-            FilerError::Remote { mount, path, retry_after, .. } => (Some(mount), path, retry_after),
-            FilerError::Lost { mount, path } => (Some(mount), path, Some(1)),
-            FilerError::Changed { mount, path } | FilerError::Store { mount, path, .. } => (Some(mount), path, None),
+        let status = status(&error);
+        let part = match &error {
+            FilerError::Incomplete { deleted, failed, failures, .. } => {
+                let failures = failures.iter().map(|failure| FailureBody {
+                    path: failure.path.clone(),
+                    reason: failure.error.reason(),
+                    error: failure.error.to_string(),
+                });
+                Some(PartBody { deleted: *deleted, failed: *failed, failures: failures.collect() })
+            }
+            _ => None,
         };
-        let body = ErrorBody { error: text, reason, mount, path };
+        let body = ErrorBody {
+            error: error.to_string(),
+            reason: error.reason(),
+            mount: error.mount().map(str::to_owned),
+            path: error.path().to_owned(),
+            part,
+        };
         Self {
             status,
-            retry_after: retry_after.filter(|_| status == StatusCode::SERVICE_UNAVAILABLE),
+            retry_after: error.retry_after().filter(|_| status == StatusCode::SERVICE_UNAVAILABLE),
             allow: None,
             body: Box::new(body),
         }
@@ -132,6 +164,7 @@ impl From<FilerError> for Refusal {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::filer::delete::Failure;
     use crate::remote::{Operation, RemoteError};
     use crate::store::StoreError;
 
@@ -164,10 +197,29 @@ mod tests {
             (FilerError::Changed { mount: mount(), path: path() }, 409),
             (FilerError::Store { mount: mount(), path: path(), source: StoreError::Closed }, 500),
             (FilerError::Lost { mount: mount(), path: path() }, 503),
+            (FilerError::Interrupted { mount: mount(), path: path(), why: "w" }, 503),
+            (FilerError::DeleteDenied { mount: mount(), path: path() }, 403),
+            (FilerError::Conflict { mount: mount(), path: path() }, 409),
+            (FilerError::NotEmpty { mount: mount(), path: path() }, 409),
+            (FilerError::MountRoot { mount: mount(), path: path() }, 409),
+            (FilerError::HoldsMount { path: path(), inner: "/p/i".into() }, 409),
+            (FilerError::Unnameable { mount: mount(), path: path(), keys: 1 }, 409),
         ];
         for (error, status) in others {
             assert_eq!(Refusal::from(error).status.as_u16(), status);
         }
+    }
+
+    #[test]
+    fn a_delete_in_part_is_told_by_its_first_failure() {
+        let first = remote(ErrorKind::Denied);
+        let failures = vec![Failure { path: "/p/x".into(), error: first.clone() }].into();
+        let (mount, path, first) = ("m".to_owned(), "/p".to_owned(), Box::new(first));
+        let refusal = Refusal::from(FilerError::Incomplete { mount, path, deleted: 3, failed: 1, first, failures });
+        assert_eq!((refusal.status.as_u16(), refusal.body.reason), (403, "Denied"));
+        let body = serde_json::to_value(&*refusal.body).unwrap();
+        assert_eq!((&body["deleted"], &body["failures"][0]["path"]), (&3.into(), &"/p/x".into()));
+        assert_eq!(serde_json::to_value(&*Refusal::from(remote(ErrorKind::Denied)).body).unwrap().get("deleted"), None);
     }
 
     #[test]

@@ -36,6 +36,10 @@ pub struct Asked {
     pub pattern: Option<String>,
     /// `?namePatternExclude=`
     pub exclude: Option<String>,
+    /// `?recursive=true`
+    pub recursive: bool,
+    /// `?ignoreRecursiveError=true`
+    pub ignore_recursive_error: bool,
     /// The request's headers.
     pub headers: HeaderMap,
 }
@@ -60,6 +64,8 @@ impl Asked {
             after: None,
             pattern: None,
             exclude: None,
+            recursive: false,
+            ignore_recursive_error: false,
             headers: request.headers,
             path,
         };
@@ -67,6 +73,8 @@ impl Asked {
             match &*key {
                 "metadata" => asked.metadata = value == "true",
                 "pretty" => asked.pretty = value != "false" && value != "n",
+                "recursive" => asked.recursive = truth(&asked.path, &key, &value)?,
+                "ignoreRecursiveError" => asked.ignore_recursive_error = truth(&asked.path, &key, &value)?,
                 "limit" => asked.limit = limit(&asked.path, &value)?,
                 "lastFileName" => asked.after = Some(value.into_owned()).filter(|name| !name.is_empty()),
                 "namePattern" => asked.pattern = Some(value.into_owned()).filter(|pattern| !pattern.is_empty()),
@@ -89,4 +97,13 @@ fn limit(path: &FilerPath, value: &str) -> Result<usize, Refusal> {
     limit.ok_or_else(|| {
         Refusal::parameter(path, format!("limit must be a number from 1 to {JSON_LIMIT}, not {value:?}"))
     })
+}
+
+/// A word that decides what is deleted is one of two; anything else is a mistake.
+fn truth(path: &FilerPath, key: &str, value: &str) -> Result<bool, Refusal> {
+    match value {
+        "true" => Ok(true),
+        "false" | "" => Ok(false),
+        other => Err(Refusal::parameter(path, format!("{key} must be true or false, not {other:?}"))),
+    }
 }

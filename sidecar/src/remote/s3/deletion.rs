@@ -70,13 +70,11 @@ impl S3 {
             let (key, pointer) = &objects[*at];
             ObjectIdentifier::builder().key(key).set_e_tag(strong(pointer)).build()
         };
-        let rejected =
-            |error| RemoteError::new(ErrorKind::Rejected, Operation::DeleteMany, first, format!("{error}"));
+        let rejected = |error| RemoteError::new(ErrorKind::Rejected, Operation::DeleteMany, first, format!("{error}"));
         let identifiers = places.iter().map(identify).collect::<Result<Vec<_>, _>>().map_err(rejected)?;
         let delete = Delete::builder().set_objects(Some(identifiers)).build().map_err(rejected)?;
         let request = self.client.delete_objects().bucket(&self.bucket).delete(delete);
-        let answer =
-            request.send().await.map_err(|error| s3_error::convert(Operation::DeleteMany, first, &error))?;
+        let answer = request.send().await.map_err(|error| s3_error::convert(Operation::DeleteMany, first, &error))?;
         let done: HashSet<&str> = answer.deleted().iter().filter_map(|deleted| deleted.key()).collect();
         let errors: HashMap<&str, _> = answer.errors().iter().filter_map(|e| Some((e.key()?, e))).collect();
         let (mut failures, mut unnamed) = (Failures::new(), Vec::new());

@@ -1,9 +1,9 @@
 //! What deletes do to the plain map: the model of [`crate::store::redb`]'s tombstones and hidden names.
 
-use crate::entry::{Directory, Entry, File, Millis};
+use crate::entry::{Directory, Entry, File, Halves, Millis};
 use crate::path::RelPath;
 use crate::store::memory::{State, inside};
-use crate::store::{Change, DirectoryDeletion, Extent, FileDeletion, Halves, MountId};
+use crate::store::{Change, DirectoryDeletion, Extent, FileDeletion, MountId};
 
 impl State {
     pub(super) fn delete(&mut self, change: Change) -> u64 {
@@ -51,7 +51,7 @@ impl State {
 
     fn delete_directory(&mut self, mount: MountId, path: &RelPath, deletion: DirectoryDeletion) {
         let local_only = deletion.extent == Extent::LocalOnly;
-        let mut removed = self.sweep(mount, path, &|entry| match entry {
+        let mut removed = self.sweep(mount, path, &|_, _, entry| match entry {
             Entry::File(File { pointer: None, .. }) => true,
             Entry::File(file) => !local_only && file.asked.gives_way_to(deletion.at),
             Entry::Directory(directory) => !local_only && directory.asked.gives_way_to(deletion.at),
@@ -80,17 +80,18 @@ impl State {
         &mut self,
         mount: MountId,
         path: &RelPath,
-        goes: &dyn Fn(&Entry) -> bool,
+        goes: &dyn Fn(&Self, &RelPath, &Entry) -> bool,
     ) -> Vec<(RelPath, Entry)> {
         let files = self.files.iter().filter(|((id, candidate), _)| *id == mount && inside(candidate, path));
-        let (gone, mut stay): (Vec<_>, Vec<_>) =
-            files.map(|((_, p), f)| (p.clone(), Entry::File(f.clone()))).partition(|(_, entry)| goes(entry));
+        let (gone, mut stay): (Vec<_>, Vec<_>) = files
+            .map(|((_, p), f)| (p.clone(), Entry::File(f.clone())))
+            .partition(|(path, entry)| goes(self, path, entry));
         let directories = self
             .directories
             .iter()
             .filter(|((id, candidate), _)| *id == mount && (candidate == path || inside(candidate, path)))
             .map(|((_, p), d)| (p.clone(), Entry::Directory(*d)));
-        let (candidates, kept): (Vec<_>, Vec<_>) = directories.partition(|(_, entry)| goes(entry));
+        let (candidates, kept): (Vec<_>, Vec<_>) = directories.partition(|(path, entry)| goes(self, path, entry));
         stay.extend(kept);
         let holds = |directory: &RelPath| stay.iter().any(|(kept, _)| inside(kept, directory));
         let mut removed = gone;

@@ -6,10 +6,10 @@
 
 use ::redb::{Error, ReadableTable, ReadableTableMetadata};
 
-use crate::entry::{Directory, Entry, File, Millis};
+use crate::entry::{Directory, Entry, File, Halves, Millis};
 use crate::path::RelPath;
 use crate::store::redb::tables::{Tables, encode};
-use crate::store::{DirectoryDeletion, Extent, FileDeletion, Halves, MountId, layout};
+use crate::store::{DirectoryDeletion, Extent, FileDeletion, MountId, layout};
 
 impl Tables<'_> {
     /// Takes a file away, and what must not bring it back.
@@ -39,7 +39,7 @@ impl Tables<'_> {
         deletion: &DirectoryDeletion,
     ) -> Result<(), Error> {
         let local_only = deletion.extent == Extent::LocalOnly;
-        let mut removed = self.sweep(mount, path, |entry| match entry {
+        let mut removed = self.sweep(mount, path, |_, entry| match entry {
             Entry::File(File { pointer: None, .. }) => true,
             Entry::File(file) => !local_only && file.asked.gives_way_to(deletion.at),
             Entry::Directory(directory) => !local_only && directory.asked.gives_way_to(deletion.at),

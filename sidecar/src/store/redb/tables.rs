@@ -14,7 +14,7 @@ use crate::entry::{Directory, Entry, File, Listing, Millis};
 use crate::events::{Event, Origin};
 use crate::path::{FilerPath, RelPath};
 use crate::store::redb::deletion::{buried, hidden};
-use crate::store::{Change, Child, MountId, layout};
+use crate::store::{Change, Child, Doomed, Intent, MountId, layout};
 
 /// A table of bytes by bytes.
 pub type Bytes<'t> = Table<'t, &'static [u8], &'static [u8]>;
@@ -35,6 +35,8 @@ pub struct Tables<'t> {
     pub mounts: Vec<(MountId, FilerPath)>,
     /// What has happened so far, without its time.
     pub events: Vec<Event>,
+    /// What deletes are at work on: the name, or with `true` all below it, too; read when first needed.
+    pub at_work: Option<Vec<(MountId, RelPath, bool)>>,
 }
 
 impl Tables<'_> {
@@ -65,10 +67,12 @@ impl Tables<'_> {
                 }
             }
             Change::Intend(mount, id, intent) => {
+                self.at_work = None;
                 let bytes = encode(intent)?;
                 self.intents.insert(layout::intent_key(*mount, *id).as_slice(), bytes.as_slice())?;
             }
             Change::Settled(mount, id) => {
+                self.at_work = None;
                 self.intents.remove(layout::intent_key(*mount, *id).as_slice())?;
             }
             Change::DeleteFile(mount, path, deletion) => self.delete_file(*mount, path, deletion)?,
@@ -94,7 +98,7 @@ impl Tables<'_> {
     fn file_gone(&mut self, mount: MountId, path: &RelPath, asked: Millis) -> Result<u64, Error> {
         let Some(key) = layout::file_key(mount, path) else { return Ok(0) };
         let Some(file) = self.get::<File>(&key)? else { return Ok(0) };
-        if file.pointer.is_none() || !file.asked.gives_way_to(asked) {
+        if file.pointer.is_none() || !file.asked.gives_way_to(asked) || self.is_at_work(mount, path)? {
             return Ok(0);
         }
         self.entries.remove(key.as_slice())?;
@@ -103,12 +107,33 @@ impl Tables<'_> {
     }
 
     fn directory_gone(&mut self, mount: MountId, path: &RelPath, asked: Millis) -> Result<u64, Error> {
-        let removed = self.sweep(mount, path, |entry| goes(entry, asked))?;
+        // A delete tells of what it takes away; it must not be told of twice.
+        self.is_at_work(mount, path)?;
+        let at_work = self.at_work.take().unwrap_or_default();
+        let removed = self.sweep(mount, path, |path, entry| goes(entry, asked) && !concerns(&at_work, mount, path))?;
+        self.at_work = Some(at_work);
         let count = removed.len() as u64;
         for (path, entry) in removed {
             self.tell(mount, &path, Some(entry), None, Origin::remote());
         }
         Ok(count)
+    }
+
+    /// Whether a delete is at work on the name: it alone says what becomes of it.
+    fn is_at_work(&mut self, mount: MountId, path: &RelPath) -> Result<bool, Error> {
+        if self.at_work.is_none() {
+            let mut open = Vec::new();
+            for row in self.intents.iter()? {
+                let (key, value) = row?;
+                if let (Some((mount, _)), Some(intent)) =
+                    (layout::intent_of(key.value()), layout::decode::<Intent>(value.value()))
+                {
+                    open.push((mount, intent.path, !matches!(intent.doomed, Doomed::File(_))));
+                }
+            }
+            self.at_work = Some(open);
+        }
+        Ok(self.at_work.as_ref().is_some_and(|open| concerns(open, mount, path)))
     }
 
     /// Whether nothing of the name may be kept that was asked for at `asked` (L8).
@@ -176,7 +201,7 @@ impl Tables<'_> {
         &mut self,
         mount: MountId,
         path: &RelPath,
-        goes: impl Fn(&Entry) -> bool,
+        goes: impl Fn(&RelPath, &Entry) -> bool,
     ) -> Result<Vec<(RelPath, Entry)>, Error> {
         let mut stay = Vec::new();
         let mut removed: Vec<(RelPath, Entry)> = Vec::new();
@@ -185,7 +210,7 @@ impl Tables<'_> {
             for row in self.entries.range(range.clone())? {
                 let (key, value) = row?;
                 if let Some((path, entry)) = row_of(key.value(), value.value())
-                    && !goes(&entry)
+                    && !goes(&path, &entry)
                 {
                     stay.push(path);
                 }
@@ -196,7 +221,7 @@ impl Tables<'_> {
         let mut take = |key: &[u8], value: &[u8]| {
             // A row that cannot be read goes, too, and nobody ever knew of it.
             let Some((path, entry)) = row_of(key, value) else { return true };
-            let take = goes(&entry) && !(matches!(entry, Entry::Directory(_)) && holds(&path));
+            let take = goes(&path, &entry) && !(matches!(entry, Entry::Directory(_)) && holds(&path));
             if take {
                 removed.push((path, entry));
             }
@@ -236,7 +261,7 @@ pub fn encode(value: &impl Serialize) -> Result<Vec<u8>, Error> {
     layout::encode(value).map_err(|error| Error::Corrupted(error.to_string()))
 }
 
-const fn half(directory: bool, halves: crate::store::Halves) -> bool {
+const fn half(directory: bool, halves: crate::entry::Halves) -> bool {
     if directory { halves.directory } else { halves.file }
 }
 
@@ -246,6 +271,13 @@ fn goes(entry: &Entry, asked: Millis) -> bool {
         Entry::Directory(directory) => directory.asked.gives_way_to(asked),
         Entry::File(file) => file.pointer.is_some() && file.asked.gives_way_to(asked),
     }
+}
+
+/// Whether one of the deletes is at work on the name.
+fn concerns(at_work: &[(MountId, RelPath, bool)], mount: MountId, path: &RelPath) -> bool {
+    at_work.iter().any(|(id, doomed, below)| {
+        *id == mount && (doomed == path || (*below && (doomed.is_root() || path.ancestors().any(|a| a == *doomed))))
+    })
 }
 
 fn row_of(key: &[u8], value: &[u8]) -> Option<(RelPath, Entry)> {

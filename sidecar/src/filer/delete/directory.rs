@@ -1,0 +1,159 @@
+//! Directories: whether one may go, and what goes with it (X1, X6, X7).
+//!
+//! Whether a directory is empty is for the remote to say; what this filer happens to know of it says
+//! nothing. The mount's own directory can be emptied but not removed.
+
+use remotemount_crds::DeletePolicy;
+
+use crate::clock;
+use crate::crash;
+use crate::entry::{Entry, Millis};
+use crate::filer::FilerError;
+use crate::filer::delete::{DeleteAnswer, Deleted, Deletion};
+use crate::path::{Child, RelPath, child_of};
+use crate::remote::{ListPage, ListRequest};
+use crate::store::{Change, Cursor, DirectoryDeletion, Extent, FileDeletion};
+
+impl Deletion {
+    /// Deletes a directory that the remote has; `page` is the beginning of what lies below it.
+    pub(super) async fn directory(&self, page: ListPage) -> DeleteAnswer {
+        if !self.order.recursive {
+            let own_marker = self.mount.prefix.below(&self.rel);
+            let other = page.objects.iter().any(|(key, pointer)| *key != own_marker || pointer.size > 0);
+            if other || page.next.is_some() || self.local_children()? {
+                return Err(FilerError::NotEmpty { mount: self.mount.name.clone(), path: self.path() });
+            }
+            if self.rel.is_root() {
+                return Err(FilerError::MountRoot { mount: self.mount.name.clone(), path: self.path() });
+            }
+        }
+        match self.mount.delete_policy {
+            DeletePolicy::Retain if self.rel.is_root() => self.hide_children().await,
+            DeletePolicy::Retain => self.directory_here(clock::now(), Extent::Whole, true).await,
+            _ => self.sweep(page).await,
+        }
+    }
+
+    /// The remote has nothing of the name; what only the store has goes, and a name that is nowhere is no error.
+    pub(super) async fn nothing_there(&self) -> DeleteAnswer {
+        let asked = clock::now();
+        if self.stored()?.directory.is_none() && !self.local_children()? {
+            return Ok(Deleted::default());
+        }
+        if self.local_children()? && !self.order.recursive {
+            return Err(FilerError::NotEmpty { mount: self.mount.name.clone(), path: self.path() });
+        }
+        self.directory_here(asked, Extent::Known, false).await
+    }
+
+    /// It was deleted elsewhere: only what is known goes, and the remote is not asked (X7).
+    pub(super) async fn known_only(&self) -> DeleteAnswer {
+        let node = self.stored()?;
+        match node.file {
+            Some(file) if !self.order.directory && self.modified_since(&file) => Ok(Deleted::default()),
+            Some(_) if !self.order.directory => self.file_here(None, false).await,
+            _ if node.directory.is_none() && !self.children()? => Ok(Deleted::default()),
+            _ if !self.order.recursive && self.children()? => {
+                Err(FilerError::NotEmpty { mount: self.mount.name.clone(), path: self.path() })
+            }
+            _ => self.directory_here(clock::now(), Extent::Known, false).await,
+        }
+    }
+
+    /// Takes away what is known of the directory and of everything below it.
+    async fn directory_here(&self, at: Millis, extent: Extent, hide: bool) -> DeleteAnswer {
+        self.allowed()?;
+        let deletion = DirectoryDeletion { at, extent, hide, origin: self.origin() };
+        self.commit(vec![Change::DeleteDirectory(self.mount.id, self.rel.clone(), deletion)]).await?;
+        crash::point("local-delete-durable");
+        Ok(Deleted { count: 1 })
+    }
+
+    /// Hides each name in the mount's own directory; names that come later are shown (X1).
+    async fn hide_children(&self) -> DeleteAnswer {
+        let below = self.mount.prefix.below(&self.rel);
+        let mut request =
+            ListRequest { prefix: below.clone(), directories: true, limit: 1000, ..ListRequest::default() };
+        let mut count = 0;
+        loop {
+            self.allowed()?;
+            let page = self.mount.remote.list(&request).await;
+            let page = page.map_err(|error| FilerError::remote(&self.mount, &self.rel, error))?;
+            let changes: Vec<Change> = page
+                .objects
+                .iter()
+                .map(|(key, pointer)| (child_of(&below, key), Some(pointer.clone())))
+                .chain(page.prefixes.iter().map(|prefix| (child_of(&below, prefix), None)))
+                .filter_map(|(child, pointer)| self.hide(&child, pointer))
+                .collect();
+            count += changes.len() as u64;
+            if !changes.is_empty() {
+                self.commit(changes).await?;
+            }
+            request.token = page.next;
+            if request.token.is_none() {
+                let deletion = DirectoryDeletion {
+                    at: clock::now(),
+                    extent: Extent::LocalOnly,
+                    hide: false,
+                    origin: self.origin(),
+                };
+                self.commit(vec![Change::DeleteDirectory(self.mount.id, self.rel.clone(), deletion)]).await?;
+                return Ok(Deleted { count });
+            }
+        }
+    }
+
+    fn hide(&self, child: &Child, pointer: Option<crate::entry::Pointer>) -> Option<Change> {
+        let (mount, at, origin) = (self.mount.id, clock::now(), self.origin());
+        match child {
+            Child::File(name) => Some(Change::DeleteFile(
+                mount,
+                self.rel.child(name),
+                FileDeletion { since: at, at, pointer, hide: true, origin },
+            )),
+            Child::Directory(name) => Some(Change::DeleteDirectory(
+                mount,
+                self.rel.child(name),
+                DirectoryDeletion { at, extent: Extent::Whole, hide: true, origin },
+            )),
+            Child::Marker | Child::Unnameable => None,
+        }
+    }
+
+    /// Whether the store has a file below that exists nowhere else, or a directory that may hold one.
+    fn local_children(&self) -> Result<bool, FilerError> {
+        let mut directories = vec![self.rel.clone()];
+        while let Some(directory) = directories.pop() {
+            let mut cursor = Cursor::start();
+            loop {
+                let children = self.filer.0.store.children(self.mount.id, &directory, &cursor, 1000);
+                let children = children.map_err(|error| FilerError::store(&self.mount, &self.rel, error))?;
+                let Some(last) = children.last() else { break };
+                cursor = last.cursor();
+                for child in &children {
+                    match &child.entry {
+                        Entry::File(file) if file.pointer.is_none() => return Ok(true),
+                        Entry::File(_) => {}
+                        Entry::Directory(_) => directories.push(directory.child(&child.name)),
+                    }
+                }
+            }
+        }
+        Ok(false)
+    }
+
+    fn children(&self) -> Result<bool, FilerError> {
+        let children = self.filer.0.store.children(self.mount.id, &self.rel, &Cursor::start(), 1);
+        Ok(!children.map_err(|error| FilerError::store(&self.mount, &self.rel, error))?.is_empty())
+    }
+
+    pub(super) fn path(&self) -> String {
+        self.mount.path.join(&self.rel).to_string()
+    }
+
+    /// The path of a key below the mount, for people.
+    pub(super) fn path_of(&self, rel: &RelPath) -> String {
+        self.mount.path.join(rel).to_string()
+    }
+}
