@@ -22,7 +22,8 @@ use serde::Serialize;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::filer::{Filer, FilerError};
+use crate::filer::FilerError;
+use crate::filer::intents::Intents;
 use crate::metrics::{DeleteResult, Metrics};
 use crate::mounts::{Mount, Mounts};
 use crate::remote::Capabilities;
@@ -35,8 +36,8 @@ pub struct Admin {
     pub registry: Registry,
     /// What is shown only when someone looks is put here.
     pub metrics: Metrics,
-    /// The filer, for the deletes that are not finished.
-    pub filer: Filer,
+    /// The deletes that are not finished.
+    pub intents: Arc<Intents>,
     /// The table in force.
     pub mounts: Arc<Mounts>,
     /// The store.
@@ -192,7 +193,7 @@ impl Admin {
 
     fn metrics(&self) -> Response<Full<Bytes>> {
         for mount in self.mounts.load().iter() {
-            let (open, _, oldest) = self.filer.intents().summary(mount.id);
+            let (open, _, oldest) = self.intents.summary(mount.id);
             self.metrics.show_intents(&mount.name, open, oldest);
         }
         let mut body = String::new();
@@ -246,7 +247,7 @@ impl Admin {
 
     fn deletes_of(&self, mount: &Mount) -> Deletes {
         let deletes = &mount.metrics.deletes;
-        let (open_intents, unsettled_intents, oldest) = self.filer.intents().summary(mount.id);
+        let (open_intents, unsettled_intents, oldest) = self.intents.summary(mount.id);
         let reasons = FilerError::DELETE_REASONS.into_iter().map(|reason| (reason, deletes.failed_for(reason)));
         let last_failure = mount.delete_failure();
         Deletes {

@@ -125,8 +125,8 @@ impl Filer {
 
     /// The deletes that have begun and are not finished.
     #[must_use]
-    pub fn intents(&self) -> &Intents {
-        &self.0.intents
+    pub fn intents(&self) -> Arc<Intents> {
+        Arc::clone(&self.0.intents)
     }
 
     /// How many entries are known, over all mounts.

@@ -71,7 +71,7 @@ async fn serve(args: RunArgs) -> anyhow::Result<()> {
     let filer = Filer::new(Arc::clone(&mounts), Arc::clone(&store), writer.clone(), metrics.clone())?;
     let admin = Admin {
         registry,
-        filer: filer.clone(),
+        intents: filer.intents(),
         metrics: metrics.clone(),
         mounts: Arc::clone(&mounts),
         store: Arc::clone(&store),
@@ -86,7 +86,7 @@ async fn serve(args: RunArgs) -> anyhow::Result<()> {
         directory: args.mounts.clone(),
         mounts: Arc::clone(&mounts),
         store: Arc::clone(&store),
-        writer: writer.clone(),
+        writer,
         connector: Connector::new(Arc::clone(&secrets), metrics.clone()),
         secrets,
         metrics: metrics.clone(),
@@ -97,7 +97,7 @@ async fn serve(args: RunArgs) -> anyhow::Result<()> {
     let done = watch.reload().await;
     let watch = tokio::spawn(watch.run(seen, done));
 
-    tokio::spawn(filer.clone().settle(stop.clone()));
+    let settling = tokio::spawn(filer.clone().settle(stop.clone()));
     let drain = Duration::from_secs(args.drain_seconds);
     let door = HttpDoor::new(filer.clone(), &metrics);
     let door = tokio::spawn(door.serve(http_listener, stop.clone(), drain));
@@ -114,6 +114,9 @@ async fn serve(args: RunArgs) -> anyhow::Result<()> {
     // A task that panicked has said so already; the rest is taken down all the same.
     let _ = door.await;
     let _ = watch.await;
+    // A question it is just asking is not waited for: it will be asked again at the next start.
+    settling.abort();
+    let _ = settling.await;
     if tokio::time::timeout(LANDING, filer.land()).await.is_err() {
         tracing::warn!("lookups under way were given up");
     }

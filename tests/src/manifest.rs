@@ -91,6 +91,11 @@ impl Manifest {
         self
     }
 
+    /// `spec.deletePolicy`
+    pub fn delete_policy(self, policy: &str) -> Manifest {
+        self.spec_line(&format!("deletePolicy: {policy}"))
+    }
+
     /// A line of YAML under `spec`, such as `readOnly: true`; later lines may be indented further.
     pub fn spec_line(mut self, line: &str) -> Manifest {
         self.spec_lines.push(line.to_owned());

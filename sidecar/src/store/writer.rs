@@ -24,6 +24,8 @@ const PER_COMMIT: usize = 10_000;
 const PER_PURGE: usize = 10_000;
 /// What commits leave behind is freed this often.
 const PURGE: Duration = Duration::from_secs(60);
+/// After a disk error, how often it is tried to open the store again.
+const REOPEN: Duration = Duration::from_millis(250);
 
 struct Request {
     changes: Vec<Change>,
@@ -107,7 +109,11 @@ impl Committer {
             };
             match first {
                 Some(first) => self.take(first),
-                None => self.garbage = self.store.purge(PER_PURGE, clock::now()).unwrap_or(false),
+                None => match self.store.purge(PER_PURGE, clock::now()) {
+                    // A disk that failed: readers wait for the store to be opened again, whether anyone writes or not.
+                    Err(StoreError::Io(_)) => std::thread::sleep(REOPEN),
+                    purged => self.garbage = purged.unwrap_or(false),
+                },
             }
         }
     }
@@ -139,7 +145,9 @@ impl Committer {
             }
             return;
         }
-        if commit(&*self.store, &changes, waiting) > 0 {
+        let (events, failed) = commit(&*self.store, &changes, waiting);
+        self.garbage |= failed;
+        if events > 0 {
             // A store that cannot be read now tells of it with the next event.
             let newest = self.store.last_event().unwrap_or(0);
             self.newest.send_if_modified(|known| std::mem::replace(known, newest.max(*known)) < newest);
@@ -151,12 +159,12 @@ impl Committer {
 }
 
 /// Commits all at once; when that fails, each batch alone, so that one that cannot be written fails only its own caller.
-/// Answers how many events there were.
+/// Answers how many events there were, and whether the store failed.
 fn commit(
     store: &dyn Store,
     changes: &[Change],
     waiting: Vec<(usize, oneshot::Sender<Result<Applied, StoreError>>)>,
-) -> u64 {
+) -> (u64, bool) {
     let whole = store.apply(changes);
     let alone = waiting.len() == 1;
     let mut rest = changes;
@@ -175,5 +183,5 @@ fn commit(
         // A caller that left does not matter: its changes are durable all the same.
         let _ = answer.send(outcome);
     }
-    events
+    (events, whole.is_err())
 }

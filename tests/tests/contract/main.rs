@@ -7,6 +7,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod conditional;
+mod delete;
+mod delete_directory;
 mod faults;
 mod listing;
 mod lookup;

@@ -4,6 +4,11 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use anyhow::Result;
+use remotemount_tests::proxy::count::Operation;
+use remotemount_tests::proxy::faults::{Action, Rule};
+use remotemount_tests::s3_server::Kind;
+
+use crate::stage::Stage;
 
 #[test]
 fn every_paragraph_has_its_tests() -> Result<()> {
@@ -31,9 +36,12 @@ fn is_contract_test(name: &str) -> bool {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_metric_is_documented() -> Result<()> {
-    let stage = crate::stage::Stage::new("metrics-doc").await?;
+    let stage = Stage::with(Kind::Weed, "metrics-doc", |m| m.delete_policy("Propagate")).await?;
     // A family without a sample does not show.
     stage.head("/m/nothing").await?;
+    stage.bucket.put("kept", "x", None).await?;
+    stage.proxy.inject(Rule::new(Action::error(403, "AccessDenied")).operation(Operation::Delete));
+    assert_eq!(stage.client.delete(stage.sidecar.http_url("/m/kept")).send().await?.status(), 403);
     let text = stage.client.get(stage.sidecar.admin_url("/metrics")).send().await?.text().await?;
     let served: BTreeSet<&str> =
         text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();

@@ -15,6 +15,7 @@ use tokio::sync::OnceCell;
 
 static WEED: OnceCell<(S3Server, tempfile::TempDir)> = OnceCell::const_new();
 static MOTO: OnceCell<(S3Server, tempfile::TempDir)> = OnceCell::const_new();
+static RCLONE: OnceCell<(S3Server, tempfile::TempDir)> = OnceCell::const_new();
 
 async fn start(kind: Kind) -> Result<(S3Server, tempfile::TempDir)> {
     let directory = tempfile::tempdir()?;
@@ -23,13 +24,52 @@ async fn start(kind: Kind) -> Result<(S3Server, tempfile::TempDir)> {
 
 /// The endpoint of the shared server of that kind.
 pub async fn server(kind: Kind) -> Result<String> {
-    let cell = if kind == Kind::Moto { &MOTO } else { &WEED };
+    let cell = match kind {
+        Kind::Weed => &WEED,
+        Kind::Moto => &MOTO,
+        Kind::Rclone => &RCLONE,
+    };
     Ok(cell.get_or_try_init(|| start(kind)).await?.0.endpoint())
 }
 
 /// A bucket on the shared server.
 pub async fn bucket(kind: Kind, name: &str) -> Result<Bucket> {
     Bucket::create(&server(kind).await?, name).await
+}
+
+/// Where a delete is ordered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Door {
+    Http,
+}
+
+impl Door {
+    pub const ALL: [Self; 1] = [Self::Http];
+
+    /// A name of its own, so that doors do not meet in a bucket.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+        }
+    }
+}
+
+/// How a delete is ordered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum How {
+    Recursive,
+    IgnoreErrors,
+    FromOtherCluster,
+}
+
+/// What a door said of a delete.
+#[derive(Debug)]
+pub struct Verdict {
+    pub done: bool,
+    /// As the HTTP door has it.
+    pub status: u16,
+    /// Why not.
+    pub told: String,
 }
 
 pub struct Stage {
@@ -102,6 +142,35 @@ impl Stage {
 
     pub async fn status(&self) -> Result<Value> {
         Ok(self.client.get(self.sidecar.admin_url("/status")).send().await?.json().await?)
+    }
+
+    /// Orders a delete at a door.
+    pub async fn delete(&self, door: Door, path: &str, how: &[How]) -> Result<Verdict> {
+        match door {
+            Door::Http => self.delete_http(path, how).await,
+        }
+    }
+
+    async fn delete_http(&self, path: &str, how: &[How]) -> Result<Verdict> {
+        let mut query = Vec::new();
+        for how in how {
+            match how {
+                How::Recursive => query.push("recursive=true"),
+                How::IgnoreErrors => query.push("ignoreRecursiveError=true"),
+                How::FromOtherCluster => anyhow::bail!("the HTTP door has no such parameter"),
+            }
+        }
+        let url = format!("{}?{}", self.sidecar.http_url(path), query.join("&"));
+        let answer = self.client.delete(url).send().await.with_context(|| format!("DELETE {path}"))?;
+        let status = answer.status().as_u16();
+        let told = answer.text().await?;
+        assert_eq!(status == 204, told.is_empty(), "{path}: {status} {told}");
+        Ok(Verdict { done: status == 204, status, told })
+    }
+
+    /// How often the remote was asked to delete something.
+    pub fn deletes(&self) -> usize {
+        self.proxy.count(Operation::Delete) + self.proxy.count(Operation::DeleteMany)
     }
 
     pub fn heads(&self, key: &str) -> usize {
