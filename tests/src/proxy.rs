@@ -258,6 +258,7 @@ async fn answer(request: Request<Incoming>, handle: &Arc<Handle>, shared: &Arc<S
     let ticket = shared.ledger.record(seen);
     let mut plan = Plan::default();
     let mut stripped = None;
+    let mut lost = false;
     match shared.faults.take(operation, &key) {
         None => {}
         Some(Action::Status(status, code)) => {
@@ -266,6 +267,7 @@ async fn answer(request: Request<Incoming>, handle: &Arc<Handle>, shared: &Arc<S
             return refusal;
         }
         Some(Action::Reset) => return handle.reset().await,
+        Some(Action::LoseAnswer) => lost = true,
         Some(Action::Hang(time)) => {
             tokio::time::sleep(time).await;
             return handle.close().await;
@@ -284,6 +286,11 @@ async fn answer(request: Request<Incoming>, handle: &Arc<Handle>, shared: &Arc<S
     let Ok(mut response) = forward(request, shared).await else {
         return handle.close().await;
     };
+    if lost {
+        // To its end: a server may begin to answer before it is done.
+        let _ = response.into_body().collect().await;
+        return handle.reset().await;
+    }
     shared.ledger.answered(ticket, response.status().as_u16());
     if let Some(name) = stripped {
         response.headers_mut().remove(name.as_str());

@@ -1,8 +1,8 @@
 //! The proxy forwards byte for byte, counts what it sees and breaks requests as told.
 //!
 //! Most tests stand it before a small upstream that echoes what reached it, because what must be
-//! compared is the raw request; one signs requests and sends them through it to rclone,
-//! which checks signatures.
+//! compared is the raw request; two sign requests and send them through it to rclone, which checks
+//! signatures and does what it is told.
 // A test fails by panicking.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -154,6 +154,26 @@ async fn reset() -> Result<()> {
     assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
     assert_eq!(proxy.seen()[0].status, None);
     assert_eq!(raw(&at, "GET", "/b/k", &[]).await?.status, 200);
+    Ok(())
+}
+
+#[tokio::test]
+async fn lose_answer() -> Result<()> {
+    let dir = tempfile::TempDir::new()?;
+    let server = S3Server::start(Kind::Rclone, dir.path()).await?;
+    let proxy = Proxy::start(&server.endpoint()).await?;
+    let bucket = Bucket::create(&server.endpoint(), "lost").await?;
+    bucket.put("k", "v", None).await?;
+    proxy.inject(Rule::new(Action::LoseAnswer));
+    let error = Bucket::open(&proxy.endpoint(), "lost").delete("k").await.unwrap_err();
+    assert!(format!("{error:?}").contains("reset by peer"), "{error:?}");
+    assert_eq!(bucket.head("k").await?, None, "the server did it");
+    assert!(proxy.count_key(Operation::Delete, "k") > 0);
+    assert!(proxy.seen().iter().all(|seen| seen.status.is_none()), "nobody was answered");
+    assert_eq!(proxy.in_flight(), 0);
+    proxy.clear();
+    Bucket::open(&proxy.endpoint(), "lost").put("k", "again", None).await?;
+    assert_eq!(bucket.get("k").await?, "again");
     Ok(())
 }
 

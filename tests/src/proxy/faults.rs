@@ -21,6 +21,8 @@ pub enum Action {
     Status(u16, Option<String>),
     /// The connection is reset at once (RST), without an answer.
     Reset,
+    /// The server carries the request out and answers, but the client sees a reset instead (RST).
+    LoseAnswer,
     /// No answer for that long, then the connection is closed.
     Hang(Duration),
     /// Forwarded after that long.
