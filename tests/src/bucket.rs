@@ -19,7 +19,7 @@ use aws_sdk_s3::{Client, config};
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, stream};
 
-use crate::s3_server::{ACCESS_KEY, SECRET_KEY};
+use crate::s3_server::{ACCESS_KEY, PLAIN_ACCESS_KEY, PLAIN_SECRET_KEY, SECRET_KEY};
 
 /// How many objects [`Bucket::put_many`] sends at a time.
 const IN_FLIGHT: usize = 32;
@@ -51,13 +51,17 @@ pub(crate) fn client_without_retries(endpoint: &str) -> Client {
 fn configuration(endpoint: &str) -> config::Builder {
     config::Builder::new()
         .behavior_version(BehaviorVersion::latest())
-        .credentials_provider(Credentials::new(ACCESS_KEY, SECRET_KEY, None, None, "remotemount-tests"))
+        .credentials_provider(credentials(ACCESS_KEY, SECRET_KEY))
         .region(Region::new("us-east-1"))
         .endpoint_url(endpoint)
         .force_path_style(true)
         .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
         .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
         .http_client(aws_smithy_http_client::Builder::new().build_http())
+}
+
+fn credentials(access: &str, secret: &str) -> Credentials {
+    Credentials::new(access, secret, None, None, "remotemount-tests")
 }
 
 impl Bucket {
@@ -80,6 +84,13 @@ impl Bucket {
     /// The bucket, without asking whether it is there.
     pub fn open(endpoint: &str, name: &str) -> Bucket {
         Bucket { client: client(endpoint), name: name.to_owned() }
+    }
+
+    /// The same bucket, used by someone whom its policies bind.
+    pub fn plain(endpoint: &str, name: &str) -> Bucket {
+        let credentials = credentials(PLAIN_ACCESS_KEY, PLAIN_SECRET_KEY);
+        let client = Client::from_conf(configuration(endpoint).credentials_provider(credentials).build());
+        Bucket { client, name: name.to_owned() }
     }
 
     /// Puts an object and returns its ETag as the server gave it, quotes and all.
@@ -122,6 +133,28 @@ impl Bucket {
             .send()
             .await
             .with_context(|| format!("deleting {key:?}"))?;
+        Ok(())
+    }
+
+    /// Has the server refuse to delete this key (in which `*` and `?` stand for others), one by one and
+    /// in bulk, by a bucket policy; the policy before is replaced. moto and weed obey, weed only
+    /// towards the plain credentials.
+    pub async fn deny_delete(&self, key: &str) -> Result<()> {
+        let policy = serde_json::json!({"Version": "2012-10-17", "Statement": [{
+            "Effect": "Deny",
+            "Principal": "*",
+            "Action": "s3:DeleteObject",
+            "Resource": format!("arn:aws:s3:::{}/{key}", self.name),
+        }]});
+        let put = self.client.put_bucket_policy().bucket(&self.name).policy(policy.to_string());
+        put.send().await.with_context(|| format!("denying the deletion of {key:?}"))?;
+        Ok(())
+    }
+
+    /// Takes back what [`Bucket::deny_delete`] has denied.
+    pub async fn allow_deletes(&self) -> Result<()> {
+        let deleted = self.client.delete_bucket_policy().bucket(&self.name).send().await;
+        deleted.context("deleting the bucket policy")?;
         Ok(())
     }
 

@@ -7,6 +7,8 @@
 
 /// The secret the manifests name unless told otherwise.
 pub const SECRET: &str = "s3-creds";
+/// The secret of someone whom bucket policies bind; every sidecar of the tests has it.
+pub const PLAIN_SECRET: &str = "s3-plain";
 
 /// A manifest under construction.
 #[derive(Debug, Clone)]

@@ -1,9 +1,9 @@
 //! Real S3 servers on loopback: SeaweedFS, moto and rclone.
 //!
-//! Owns how each is started, with all its ports chosen here, and when it counts as ready: when it
-//! answers a signed ListBuckets. Each is chosen for what it is good at: weed is a whole filer and
-//! honours conditional requests, moto keeps keys byte for byte, rclone serves a folder and ignores
-//! If-Match.
+//! Owns how each is started, with all its ports chosen here, who may use it, and when it counts as
+//! ready: when it answers a signed ListBuckets. Each is chosen for what it is good at: weed is a
+//! whole filer and honours conditional requests, moto keeps keys byte for byte, rclone serves a
+//! folder and ignores If-Match.
 //!
 //! Never stops a server gently: weed takes half a minute for that, and tests keep nothing.
 
@@ -21,6 +21,11 @@ use crate::{bucket, tools, wire};
 pub const ACCESS_KEY: &str = "remotemount";
 /// The secret that goes with [`ACCESS_KEY`].
 pub const SECRET_KEY: &str = "remotemount-secret";
+/// The access key of someone who may read and write, and is no administrator: weed asks bucket
+/// policies about nobody else when keys are deleted in bulk.
+pub const PLAIN_ACCESS_KEY: &str = "remotemount-plain";
+/// The secret that goes with [`PLAIN_ACCESS_KEY`].
+pub const PLAIN_SECRET_KEY: &str = "remotemount-plain-secret";
 
 const READY_LIMIT: Duration = Duration::from_secs(60);
 
@@ -228,6 +233,10 @@ fn weed_arguments(command: &mut Command, dir: &Path, data: &Path, ports: Ports) 
         "name": "remotemount",
         "credentials": [{"accessKey": ACCESS_KEY, "secretKey": SECRET_KEY}],
         "actions": ["Admin", "Read", "Write", "List", "Tagging"],
+    }, {
+        "name": "plain",
+        "credentials": [{"accessKey": PLAIN_ACCESS_KEY, "secretKey": PLAIN_SECRET_KEY}],
+        "actions": ["Read", "Write", "List", "Tagging"],
     }]});
     let config = dir.join("s3.json");
     fs::write(&config, identities.to_string()).with_context(|| format!("writing {}", config.display()))?;

@@ -16,9 +16,9 @@ use anyhow::{Context, Result, bail};
 use tempfile::TempDir;
 use tokio::time::timeout;
 
-use crate::manifest::{Manifest, SECRET};
+use crate::manifest::{Manifest, PLAIN_SECRET, SECRET};
 use crate::process::{Process, free_port};
-use crate::s3_server::{ACCESS_KEY, SECRET_KEY};
+use crate::s3_server::{ACCESS_KEY, PLAIN_ACCESS_KEY, PLAIN_SECRET_KEY, SECRET_KEY};
 use crate::wire;
 
 const READY_LIMIT: Duration = Duration::from_secs(10);
@@ -88,7 +88,7 @@ impl Builder {
         self.manifest(manifest.name(), &manifest.to_yaml())
     }
 
-    /// A secret. The secret `s3-creds` for the test servers is there without being asked for.
+    /// A secret. The secrets `s3-creds` and `s3-plain` for the test servers are there without being asked for.
     pub fn credentials(mut self, secret: &str, access: &str, secret_key: &str) -> Builder {
         self.credentials.push((secret.to_owned(), access.to_owned(), secret_key.to_owned()));
         self
@@ -132,9 +132,12 @@ impl Builder {
             arguments: self.arguments,
             environment: self.environment,
         };
-        // A folder given may hold this secret already: it is then the giver's.
-        if !settings.credentials.join(SECRET).exists() {
-            settings.write_credentials(SECRET, ACCESS_KEY, SECRET_KEY)?;
+        let own = [(SECRET, ACCESS_KEY, SECRET_KEY), (PLAIN_SECRET, PLAIN_ACCESS_KEY, PLAIN_SECRET_KEY)];
+        for (secret, access, secret_key) in own {
+            // A folder given may hold this secret already: it is then the giver's.
+            if !settings.credentials.join(secret).exists() {
+                settings.write_credentials(secret, access, secret_key)?;
+            }
         }
         for (secret, access, secret_key) in &self.credentials {
             settings.write_credentials(secret, access, secret_key)?;

@@ -1,13 +1,15 @@
 //! The S3 servers the tests stand on start, take objects and give them back.
 //!
 //! Also pins what the other tests count on: moto keeps keys byte for byte, weed takes 64 MiB and
-//! several buckets and honours If-Match, rclone does not. A server that changes in this is found
+//! several buckets and honours If-Match, rclone does not; moto and weed refuse what a bucket policy
+//! denies. A server that changes in this is found
 //! here, not in a failing test of the contract.
 // A test fails by panicking.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use anyhow::{Context, Result};
 use aws_sdk_s3::error::ProvideErrorMetadata;
+use aws_sdk_s3::types::{Delete, ObjectIdentifier};
 use remotemount_tests::bucket::Bucket;
 use remotemount_tests::s3_server::{Kind, S3Server};
 use tempfile::TempDir;
@@ -38,6 +40,29 @@ async fn stale_get(bucket: &Bucket, key: &str) -> Option<String> {
     got.await.err().map(|error| error.code().unwrap_or_default().to_owned())
 }
 
+/// One key of three is denied: alone, and in bulk, where the other two go all the same.
+async fn refuses_what_is_denied(server: &S3Server, bucket: &Bucket) -> Result<()> {
+    let plain = Bucket::plain(&server.endpoint(), &bucket.name);
+    let keys = ["denied/a", "denied/b", "denied/c"];
+    let denied = "denied/b";
+    for key in keys {
+        bucket.put(key, "x", None).await?;
+    }
+    bucket.deny_delete(denied).await?;
+    let alone = plain.client.delete_object().bucket(&plain.name).key(denied).send().await.unwrap_err();
+    assert_eq!(alone.raw_response().map(|answer| answer.status().as_u16()), Some(403), "{alone:?}");
+    let objects = keys.map(|key| ObjectIdentifier::builder().key(key).build().unwrap());
+    let delete = Delete::builder().set_objects(Some(objects.to_vec())).build()?;
+    let answer = plain.client.delete_objects().bucket(&plain.name).delete(delete).send().await?;
+    let errors: Vec<_> = answer.errors().iter().map(|error| (error.key(), error.code())).collect();
+    assert_eq!(errors, [(Some(denied), Some("AccessDenied"))]);
+    assert_eq!(bucket.keys("denied/").await?, [denied]);
+    bucket.allow_deletes().await?;
+    plain.delete(denied).await?;
+    assert!(bucket.keys("denied/").await?.is_empty());
+    Ok(())
+}
+
 #[tokio::test]
 async fn weed() -> Result<()> {
     let (mut server, bucket, _dir) = put_and_head(Kind::Weed).await?;
@@ -50,6 +75,7 @@ async fn weed() -> Result<()> {
         other.put("k", "v", None).await?;
     }
     assert_eq!(stale_get(&bucket, "large").await.as_deref(), Some("PreconditionFailed"));
+    refuses_what_is_denied(&server, &bucket).await?;
     server.restart().await?;
     assert_eq!(bucket.get("many/007").await?, "body 7");
     Ok(())
@@ -64,6 +90,7 @@ async fn moto() -> Result<()> {
         assert_eq!(bucket.keys(key).await?, [key]);
     }
     assert_eq!(stale_get(&bucket, "a//b").await.as_deref(), Some("PreconditionFailed"));
+    refuses_what_is_denied(&server, &bucket).await?;
     assert!(server.filer_address().is_err());
     Ok(())
 }
