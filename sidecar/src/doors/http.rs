@@ -1,9 +1,9 @@
 //! The HTTP door: the SeaweedFS filer's forms.
 //!
 //! GET and HEAD of files with ranges and conditions (RFC 9110), directories as JSON or as a page,
-//! `?metadata=true`, DELETE. Owns the listener and its connections; drains them when asked to stop. A path is
-//! taken from the request byte for byte: percent-decoded once, never resolved, so what names one key
-//! never reaches another (M2).
+//! `?metadata=true`, DELETE. A path is taken from the request byte for byte: percent-decoded once, never
+//! resolved, so what names one key never reaches another (M2). [`super::connections`] accepts and
+//! drains.
 
 pub mod conditional;
 pub mod delete;
@@ -26,11 +26,11 @@ use http::{Method, Request, Response, StatusCode};
 use http_body_util::{Either, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::rt::TokioTimer;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use crate::doors::connections;
 use crate::doors::http::error::Refusal;
 use crate::doors::http::request::Asked;
 use crate::filer::{Filer, FilerError, Want};
@@ -63,45 +63,17 @@ impl HttpDoor {
 
     /// Serves `listener` until `stop`, then finishes what is under way, for at most `drain`.
     pub async fn serve(self, listener: TcpListener, stop: CancellationToken, drain: Duration) {
-        let (graceful, cut) = (GracefulShutdown::new(), CancellationToken::new());
         let mut server = hyper::server::conn::http1::Builder::new();
         server.timer(TokioTimer::new()).header_read_timeout(HEADERS);
-        loop {
-            let stream = tokio::select! {
-                () = stop.cancelled() => break,
-                accepted = listener.accept() => match accepted {
-                    Ok((stream, _)) => stream,
-                    Err(error) => {
-                        // Out of file descriptors, most likely: wait for some to be free rather than spin.
-                        tracing::warn!(%error, "connection not accepted");
-                        tokio::time::sleep(Duration::from_millis(50)).await;
-                        continue;
-                    }
-                },
-            };
-            // Answers are small or written in large pieces; waiting to fill a packet only delays them.
-            let _ = stream.set_nodelay(true);
+        connections::serve(listener, stop, drain, move |socket| {
             let door = self.clone();
             let service = service_fn(move |request| {
                 let door = door.clone();
                 async move { Ok::<_, Infallible>(door.answer(request).await) }
             });
-            let connection = graceful.watch(server.serve_connection(TokioIo::new(stream), service));
-            let cut = cut.clone();
-            tokio::spawn(async move {
-                tokio::select! {
-                    () = cut.cancelled() => {}
-                    ended = connection => if let Err(error) = ended {
-                        tracing::debug!(%error, "connection ended early");
-                    },
-                }
-            });
-        }
-        drop(listener);
-        if tokio::time::timeout(drain, graceful.shutdown()).await.is_err() {
-            tracing::warn!(seconds = drain.as_secs(), "connections cut: they were not done in time");
-            cut.cancel();
-        }
+            server.serve_connection(socket, service)
+        })
+        .await;
     }
 
     async fn answer(&self, request: Request<Incoming>) -> Answer {

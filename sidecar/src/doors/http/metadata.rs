@@ -12,11 +12,9 @@ use serde::Serialize;
 
 use crate::doors::http::error::Refusal;
 use crate::doors::http::{Answer, full};
+use crate::doors::{DIRECTORY_MODE, FILE_MODE};
 use crate::entry::{Directory, ETag, Entry, File};
 use crate::filer::Found;
-
-const DIRECTORY_MODE: u32 = (1 << 31) | 0o755;
-const FILE_MODE: u32 = 0o644;
 
 /// One entry.
 #[derive(Debug, Serialize)]
