@@ -48,6 +48,9 @@ pub struct RunArgs {
     /// Where the HTTP door listens: an IP address and port.
     #[arg(long, env = "REMOTEMOUNT_HTTP", value_name = "ADDR", default_value = "127.0.0.1:8888")]
     pub http: SocketAddr,
+    /// Where the gRPC door listens: an IP address and port.
+    #[arg(long, env = "REMOTEMOUNT_GRPC", value_name = "ADDR", default_value = "127.0.0.1:18888")]
+    pub grpc: SocketAddr,
     /// Where /metrics, /healthz, /readyz and /status are: an IP address and port.
     #[arg(long, env = "REMOTEMOUNT_ADMIN", value_name = "ADDR", default_value = "127.0.0.1:9090")]
     pub admin: SocketAddr,

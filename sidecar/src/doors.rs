@@ -4,6 +4,7 @@
 //! no state of its own, and maps the filer's errors in one table.
 
 pub mod connections;
+pub mod grpc;
 pub mod http;
 
 /// A directory's mode: Go's, whose directory bit is the topmost.

@@ -50,6 +50,12 @@ struct ByCode {
     code: u16,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByCall {
+    method: &'static str,
+    code: &'static str,
+}
+
 /// All metric families.
 #[derive(Clone)]
 pub struct Metrics {
@@ -66,6 +72,7 @@ pub struct Metrics {
     deletes_settled: Family<ByMount, Counter>,
     open_intents: Family<ByMount, Gauge>,
     oldest_intent: Family<ByMount, Gauge>,
+    grpc: Family<ByCall, Counter>,
     /// Answers that could not be persisted (L4).
     pub persist_failures: Counter,
     /// Store reads that failed and were answered by the remote.
@@ -141,6 +148,10 @@ pub struct HttpMetrics {
     all: Family<ByCode, Counter>,
 }
 
+/// What the gRPC door counts.
+#[derive(Clone)]
+pub struct GrpcMetrics(Family<ByCall, Counter>);
+
 /// What one mount's remote counts.
 #[derive(Clone)]
 pub struct RemoteMetrics {
@@ -166,6 +177,7 @@ impl Metrics {
             deletes_settled: Family::default(),
             open_intents: Family::default(),
             oldest_intent: Family::default(),
+            grpc: Family::default(),
             persist_failures: Counter::default(),
             store_failures: Counter::default(),
             store_rebuilt: Counter::default(),
@@ -184,6 +196,7 @@ impl Metrics {
         );
         registry.register("http_requests", "Requests at the HTTP door, by status", metrics.http.clone());
         metrics.register_deletes(registry);
+        registry.register("grpc_requests", "Calls at the gRPC door, by how they ended", metrics.grpc.clone());
         registry.register("persist_failures", "Answers that could not be persisted", metrics.persist_failures.clone());
         registry.register("store_failures", "Store reads that failed", metrics.store_failures.clone());
         registry.register("store_rebuilt", "Stores set aside as damaged", metrics.store_rebuilt.clone());
@@ -250,6 +263,20 @@ impl Metrics {
     pub fn http(&self) -> HttpMetrics {
         let common = COMMON_CODES.map(|code| self.http.get_or_create_owned(&ByCode { code }));
         HttpMetrics { common, all: self.http.clone() }
+    }
+
+    /// The counters of the gRPC door. One is there from the start, because a family without any does not show.
+    #[must_use]
+    pub fn grpc(&self) -> GrpcMetrics {
+        drop(self.grpc.get_or_create(&ByCall { method: "LookupDirectoryEntry", code: "OK" }));
+        GrpcMetrics(self.grpc.clone())
+    }
+}
+
+impl GrpcMetrics {
+    /// Counts one call.
+    pub fn count(&self, method: &'static str, code: &'static str) {
+        self.0.get_or_create(&ByCall { method, code }).inc();
     }
 }
 

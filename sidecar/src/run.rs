@@ -1,9 +1,10 @@
 //! `run`: puts the rooms together, and takes them apart in order.
 //!
 //! Up: store, writer, mount table, then the doors; ready when the first table is in force. Down, on
-//! SIGTERM, SIGINT or SIGHUP: readiness goes, the door lets requests under way end, flights land and are
+//! SIGTERM, SIGINT or SIGHUP: readiness goes, the doors let requests under way end, flights land and are
 //! persisted, the writer commits what is left. No decision about entries or requests is made here.
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -17,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::admin::Admin;
 use crate::args::RunArgs;
+use crate::doors::grpc::{GrpcDoor, Parts};
 use crate::doors::http::HttpDoor;
 use crate::filer::Filer;
 use crate::metrics::Metrics;
@@ -56,9 +58,7 @@ async fn serve(args: RunArgs) -> anyhow::Result<()> {
     if !args.mounts.is_dir() {
         bail!("--mounts {}: no such directory; name the one that holds the RemoteMounts", args.mounts.display());
     }
-    if args.http == args.admin {
-        bail!("--http and --admin are both {}: give one of them another port", args.http);
-    }
+    apart(&[("--http", args.http), ("--grpc", args.grpc), ("--admin", args.admin)])?;
     let mut registry = Registry::default();
     let metrics = Metrics::register(&mut registry);
     let store = open_store(&args.state, &metrics)?;
@@ -68,6 +68,7 @@ async fn serve(args: RunArgs) -> anyhow::Result<()> {
     let (stop, draining) = (CancellationToken::new(), Arc::new(AtomicBool::new(false)));
     let admin_listener = listen("--admin", args.admin).await?;
     let http_listener = listen("--http", args.http).await?;
+    let grpc_listener = listen("--grpc", args.grpc).await?;
     let filer = Filer::new(Arc::clone(&mounts), Arc::clone(&store), writer.clone(), metrics.clone())?;
     let admin = Admin {
         registry,
@@ -99,9 +100,13 @@ async fn serve(args: RunArgs) -> anyhow::Result<()> {
 
     let settling = tokio::spawn(filer.clone().settle(stop.clone()));
     let drain = Duration::from_secs(args.drain_seconds);
-    let door = HttpDoor::new(filer.clone(), &metrics);
-    let door = tokio::spawn(door.serve(http_listener, stop.clone(), drain));
-    tracing::info!(http = %args.http, admin = %args.admin, "serving");
+    let http = HttpDoor::new(filer.clone(), &metrics);
+    let http = tokio::spawn(http.serve(http_listener, stop.clone(), drain));
+    // The protocol's own way to say both ports of a filer is `host:http.grpc`.
+    let own = vec![args.grpc.to_string(), format!("{}.{}", args.http, args.grpc.port())];
+    let grpc = GrpcDoor::new(Parts { filer: filer.clone(), store, mounts, own, stop: stop.clone() }, &metrics);
+    let grpc = tokio::spawn(grpc.serve(grpc_listener, drain));
+    tracing::info!(http = %args.http, grpc = %args.grpc, admin = %args.admin, "serving");
 
     tokio::select! {
         _ = terminate.recv() => {}
@@ -112,7 +117,8 @@ async fn serve(args: RunArgs) -> anyhow::Result<()> {
     draining.store(true, Ordering::Relaxed);
     stop.cancel();
     // A task that panicked has said so already; the rest is taken down all the same.
-    let _ = door.await;
+    let _ = http.await;
+    let _ = grpc.await;
     let _ = watch.await;
     // A question it is just asking is not waited for: it will be asked again at the next start.
     settling.abort();
@@ -140,6 +146,16 @@ fn open_store(state: &Path, metrics: &Metrics) -> anyhow::Result<Arc<dyn Store>>
     Ok(Arc::new(opened.store))
 }
 
-async fn listen(flag: &str, address: std::net::SocketAddr) -> anyhow::Result<TcpListener> {
+/// Two flags with one address: said here, because the system would blame the second alone.
+fn apart(flags: &[(&str, SocketAddr)]) -> anyhow::Result<()> {
+    for (at, (flag, address)) in flags.iter().enumerate() {
+        if let Some((other, _)) = flags[..at].iter().find(|(_, other)| other == address) {
+            bail!("{other} and {flag} are both {address}: give one of them another port");
+        }
+    }
+    Ok(())
+}
+
+async fn listen(flag: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
     TcpListener::bind(address).await.with_context(|| format!("{flag} {address}: cannot listen there"))
 }

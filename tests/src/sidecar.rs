@@ -1,6 +1,6 @@
 //! The real sidecar binary, run as its operator would run it.
 //!
-//! Owns its folders (mounts, credentials, state: in one temporary folder unless given), its two
+//! Owns its folders (mounts, credentials, state: in one temporary folder unless given), its three
 //! ports and its log. The folders and ports stay the same over a restart, so a test can kill it and
 //! see what the next one makes of what is on disk. Files are put in place by renaming, as the kubelet
 //! does it.
@@ -53,6 +53,7 @@ struct Settings {
     state: PathBuf,
     log: PathBuf,
     http_port: u16,
+    grpc_port: u16,
     admin_port: u16,
     arguments: Vec<String>,
     environment: Vec<(String, String)>,
@@ -128,6 +129,7 @@ impl Builder {
             state: under(self.state_dir, "state")?,
             log: folder.path().join("sidecar.log"),
             http_port: free_port()?,
+            grpc_port: free_port()?,
             admin_port: free_port()?,
             arguments: self.arguments,
             environment: self.environment,
@@ -158,6 +160,16 @@ impl Sidecar {
     /// `host:port` of the door files are read through.
     pub fn http_addr(&self) -> String {
         format!("127.0.0.1:{}", self.settings.http_port)
+    }
+
+    /// `host:port` of the gRPC door.
+    pub fn grpc_address(&self) -> String {
+        format!("127.0.0.1:{}", self.settings.grpc_port)
+    }
+
+    /// Both doors as clients of the SeaweedFS filer want them: `host:http.grpc`.
+    pub fn filer_address(&self) -> String {
+        format!("{}.{}", self.http_addr(), self.settings.grpc_port)
     }
 
     /// `host:port` of the admin door.
@@ -299,6 +311,7 @@ impl Settings {
             .arg("--state")
             .arg(&self.state)
             .args(["--http", &format!("127.0.0.1:{}", self.http_port)])
+            .args(["--grpc", &format!("127.0.0.1:{}", self.grpc_port)])
             .args(["--admin", &format!("127.0.0.1:{}", self.admin_port)])
             .args(&self.arguments)
             .envs(self.environment.iter().map(|(name, value)| (name, value)));
