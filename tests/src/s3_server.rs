@@ -88,6 +88,11 @@ impl S3Server {
         self.weed_address(self.ports.filer)
     }
 
+    /// Weed's filer as its own clients want it, `host:http.grpc`; an error for the others.
+    pub fn filer_client_address(&self) -> Result<String> {
+        Ok(format!("{}.{}", self.filer_address()?, self.ports.filer_grpc))
+    }
+
     /// `host:port` of weed's master; an error for the others.
     pub fn master_address(&self) -> Result<String> {
         self.weed_address(self.ports.master)

@@ -120,6 +120,8 @@ fn starts_that_cannot_succeed_say_why() {
     assert!(code == Some(1) && text.contains("--http 192.0.2.1:1"), "{text}");
     let (code, text) = run(state, &["--http", "127.0.0.1:1234", "--admin", "127.0.0.1:1234"]);
     assert!(code == Some(1) && text.contains("are both 127.0.0.1:1234"), "{text}");
+    let (code, text) = run(state, &["--grpc", "127.0.0.1:8888"]);
+    assert!(code == Some(1) && text.contains("--http and --grpc are both 127.0.0.1:8888"), "{text}");
     let (code, text) = run(state, &["--http", "nonsense"]);
     assert!(code == Some(2) && text.contains("--http"), "{text}");
     let (code, text) = run(state, &["--log", "=,="]);

@@ -10,6 +10,7 @@ mod conditional;
 mod delete;
 mod delete_directory;
 mod faults;
+mod grpc;
 mod listing;
 mod lookup;
 mod mounts;

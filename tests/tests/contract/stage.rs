@@ -32,6 +32,11 @@ pub async fn server(kind: Kind) -> Result<String> {
     Ok(cell.get_or_try_init(|| start(kind)).await?.0.endpoint())
 }
 
+/// The shared weed's own filer, as its clients want it.
+pub async fn filer_client_address() -> Result<String> {
+    WEED.get_or_try_init(|| start(Kind::Weed)).await?.0.filer_client_address()
+}
+
 /// A bucket on the shared server.
 pub async fn bucket(kind: Kind, name: &str) -> Result<Bucket> {
     Bucket::create(&server(kind).await?, name).await
