@@ -24,6 +24,7 @@ use crate::crash;
 use crate::entry::{File, Millis, Node};
 use crate::events::{Cause, Origin};
 use crate::filer::intents::Begun;
+use crate::filer::lookup::Question;
 use crate::filer::{Filer, FilerError, PERSIST};
 use crate::metrics::DeleteResult;
 use crate::mounts::Mount;
@@ -165,6 +166,10 @@ impl Deletion {
         let (mount, rel) = (&self.mount, &self.rel);
         let only_directory = self.order.directory || rel.is_root();
         if !only_directory {
+            // What was shown a moment ago may not be kept yet, and it is that version that may go (X5).
+            for question in [Question::Name, Question::File] {
+                self.filer.0.flights.landed(&(mount.id, rel.clone(), question)).await;
+            }
             let read = self.filer.0.store.file(mount.id, rel);
             if let Some(file) = read.map_err(|error| FilerError::store(mount, rel, error))? {
                 return Ok(There::File(file));

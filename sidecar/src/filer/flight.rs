@@ -63,6 +63,15 @@ where
         answer.clone()
     }
 
+    /// Waits until the task for `key` has ended, if there is one: what it has answered is persisted then.
+    pub async fn landed(&self, key: &K) {
+        let under_way = self.open().get(key).cloned();
+        if let Some(mut answer) = under_way {
+            // Ends when the publisher is gone, which is when the task is done.
+            let _ = answer.wait_for(|_| false).await;
+        }
+    }
+
     fn open(&self) -> MutexGuard<'_, HashMap<K, watch::Receiver<Option<V>>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -134,6 +143,8 @@ mod tests {
             assert_eq!(other.await.unwrap(), Some(42));
         }
         assert_eq!(asked.load(Ordering::SeqCst), 1);
+        flights.landed(&"key").await;
+        flights.landed(&"another").await;
         tasks.close();
         tasks.wait().await;
         assert!(flights.open().is_empty());

@@ -239,7 +239,7 @@ async fn x5_what_was_changed_remotely_is_not_deleted() -> Result<()> {
                 assert_eq!(stage.get(&path).await?.status(), 200);
                 stage.bucket.put(&key, format!("replaced {round}"), None).await?;
                 let verdict = stage.delete(door, &path, &[]).await?;
-                assert_eq!((verdict.done, verdict.status), (false, 409), "{}", verdict.told);
+                assert_eq!((verdict.done, verdict.status), (false, 409), "{kind:?} {round}: {}", verdict.told);
                 assert!(verdict.told.contains("Conflict"), "{}", verdict.told);
                 assert_eq!(stage.bucket.get(&key).await?, format!("replaced {round}"), "it is still there");
                 assert_eq!(stage.get(&path).await?.text().await?, format!("replaced {round}"), "and is shown now");
