@@ -123,6 +123,11 @@ impl Filer {
         self.0.events.clone()
     }
 
+    /// Waits until what is being committed is durable: whatever happened before now is an event then, if it is one.
+    pub async fn told(&self) {
+        self.0.writer.purge().await;
+    }
+
     /// The deletes that have begun and are not finished.
     #[must_use]
     pub fn intents(&self) -> Arc<Intents> {

@@ -104,7 +104,7 @@ async fn serve(args: RunArgs) -> anyhow::Result<()> {
     let http = tokio::spawn(http.serve(http_listener, stop.clone(), drain));
     // The protocol's own way to say both ports of a filer is `host:http.grpc`.
     let own = vec![args.grpc.to_string(), format!("{}.{}", args.http, args.grpc.port())];
-    let grpc = GrpcDoor::new(Parts { filer: filer.clone(), store, mounts, own, stop: stop.clone() }, &metrics);
+    let grpc = GrpcDoor::new(Parts { filer: filer.clone(), mounts, own, stop: stop.clone() }, &metrics);
     let grpc = tokio::spawn(grpc.serve(grpc_listener, drain));
     tracing::info!(http = %args.http, grpc = %args.grpc, admin = %args.admin, "serving");
 

@@ -1,19 +1,22 @@
 //! The gRPC door: the SeaweedFS filer's protocol, as far as a mounted bucket has an answer to it.
 //!
-//! Lookup, listing, configuration, statistics and ping, wire-compatible with its 4.48; the health
-//! service beside them. What `proto/filer.proto` does not declare answers `Unimplemented`. Plain HTTP/2
+//! Lookup, listing, delete, events, configuration, statistics and ping, wire-compatible with its 4.48;
+//! the health service beside them. What `proto/filer.proto` does not declare answers `Unimplemented`. Plain HTTP/2
 //! as its clients speak it, without TLS. A request is one verb of the filer; errors go through the one
 //! table ([`error`]). Differences from the reference are said where they are: a directory that does
 //! not exist is an error ([`list`]), an answer names no place in the log ([`proto`]).
 //! [`super::connections`] accepts and drains.
 
+pub mod delete;
 pub mod entry;
 pub mod error;
+pub mod event;
 pub mod health;
 pub mod list;
 pub mod proto;
 pub mod request;
 pub mod service;
+pub mod subscribe;
 pub mod tally;
 
 use std::convert::Infallible;
@@ -38,7 +41,6 @@ use crate::doors::grpc::tally::{Tally, Watched};
 use crate::filer::Filer;
 use crate::metrics::{GrpcMetrics, Metrics};
 use crate::mounts::Mounts;
-use crate::store::Store;
 
 /// The service's name on the wire.
 pub const SERVICE: &str = "filer_pb.SeaweedFiler";
@@ -62,9 +64,7 @@ pub struct GrpcDoor {
 pub struct Parts {
     /// The filer.
     pub filer: Filer,
-    /// The store, to count what is known.
-    pub store: Arc<dyn Store>,
-    /// The table in force, for the health service.
+    /// The table in force.
     pub mounts: Arc<Mounts>,
     /// The addresses by which clients may mean this filer.
     pub own: Vec<String>,
@@ -76,10 +76,11 @@ impl GrpcDoor {
     /// A door over `parts`.
     #[must_use]
     pub fn new(parts: Parts, metrics: &Metrics) -> Self {
-        let Parts { filer, store, mounts, own, stop } = parts;
+        let Parts { filer, mounts, own, stop } = parts;
+        let health = Readiness { mounts: Arc::clone(&mounts), stop: stop.clone() };
         Self {
-            filer: SeaweedFilerServer::new(Service { filer, store, own }),
-            health: HealthServer::new(Readiness { mounts, stop: stop.clone() }),
+            filer: SeaweedFilerServer::new(Service { filer, mounts, own, stop: stop.clone() }),
+            health: HealthServer::new(health),
             metrics: metrics.grpc(),
             stop,
         }

@@ -21,12 +21,12 @@ use crate::stage::{self, Stage};
 const SERVICE: &str = "filer_pb.SeaweedFiler";
 const NO_ENTRY: &str = "filer: no entry is found in filer store";
 
-async fn connect(sidecar: &Sidecar) -> Result<Channel> {
+pub async fn connect(sidecar: &Sidecar) -> Result<Channel> {
     let endpoint = Endpoint::from_shared(format!("http://{}", sidecar.grpc_address()))?;
     Ok(endpoint.timeout(Duration::from_secs(60)).connect().await?)
 }
 
-async fn client(stage: &Stage) -> Result<SeaweedFilerClient<Channel>> {
+pub async fn client(stage: &Stage) -> Result<SeaweedFilerClient<Channel>> {
     Ok(SeaweedFilerClient::new(connect(&stage.sidecar).await?))
 }
 
@@ -34,7 +34,11 @@ fn at(directory: &str, name: &str) -> LookupDirectoryEntryRequest {
     LookupDirectoryEntryRequest { directory: directory.to_owned(), name: name.to_owned() }
 }
 
-async fn lookup(filer: &mut SeaweedFilerClient<Channel>, directory: &str, name: &str) -> Result<proto::Entry, Status> {
+pub async fn lookup(
+    filer: &mut SeaweedFilerClient<Channel>,
+    directory: &str,
+    name: &str,
+) -> Result<proto::Entry, Status> {
     let answer = filer.lookup_directory_entry(at(directory, name)).await?.into_inner();
     answer.entry.ok_or_else(|| Status::internal("an answer without an entry"))
 }
@@ -54,7 +58,7 @@ async fn names(filer: &mut SeaweedFilerClient<Channel>, asked: ListEntriesReques
     Ok(names)
 }
 
-fn reason(status: &Status) -> &str {
+pub fn reason(status: &Status) -> &str {
     status.metadata().get("x-remotemount-reason").map_or("", |reason| reason.to_str().unwrap_or_default())
 }
 

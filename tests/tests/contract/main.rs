@@ -11,6 +11,7 @@ mod delete;
 mod delete_directory;
 mod faults;
 mod grpc;
+mod grpc_changes;
 mod listing;
 mod lookup;
 mod mounts;

@@ -7,12 +7,16 @@
 use tonic::metadata::{MetadataMap, MetadataValue};
 use tonic::{Code, Status};
 
+use crate::events::EventsError;
 use crate::filer::FilerError;
 use crate::path::PathError;
 use crate::remote::ErrorKind;
+use crate::store::StoreError;
 
 /// The metadata key of the reason.
 pub const REASON: &str = "x-remotemount-reason";
+/// The metadata key of the time after which events are kept.
+const OLDEST: &str = "x-remotemount-oldest-ns";
 /// The sentence by which clients know that a name does not exist, whatever the code says.
 const NO_ENTRY: &str = "filer: no entry is found in filer store";
 
@@ -68,6 +72,25 @@ impl From<FilerError> for Status {
     }
 }
 
+impl From<StoreError> for Status {
+    fn from(error: StoreError) -> Self {
+        refusal(Code::Internal, "Store", error.to_string())
+    }
+}
+
+impl From<EventsError> for Status {
+    fn from(error: EventsError) -> Self {
+        match error {
+            EventsError::Store(error) => error.into(),
+            EventsError::Gap { oldest } => {
+                let mut status = refusal(Code::OutOfRange, "LogTruncated", error.to_string());
+                status.metadata_mut().insert(OLDEST, MetadataValue::from(oldest));
+                status
+            }
+        }
+    }
+}
+
 impl From<PathError> for Status {
     fn from(error: PathError) -> Self {
         refusal(Code::InvalidArgument, "InvalidPath", error.to_string())
@@ -79,7 +102,6 @@ mod tests {
     use super::*;
     use crate::filer::delete::Failure;
     use crate::remote::{Operation, RemoteError};
-    use crate::store::StoreError;
 
     fn remote(kind: ErrorKind) -> FilerError {
         let source = RemoteError::new(kind, Operation::Stat, "k", "said so");
@@ -149,6 +171,15 @@ mod tests {
     fn what_is_not_there_is_known_by_its_sentence() {
         let status = Status::from(FilerError::NotFound { mount: None, path: "/p".into() });
         assert_eq!(status.message(), "/p: filer: no entry is found in filer store");
+    }
+
+    #[test]
+    fn who_asks_for_what_is_no_longer_kept_is_told_since_when() {
+        let status = Status::from(EventsError::Gap { oldest: 17 });
+        assert_eq!((status.code(), reason(&status)), (Code::OutOfRange, "LogTruncated"));
+        assert_eq!(status.metadata().get(OLDEST).unwrap(), "17");
+        let status = Status::from(EventsError::Store(StoreError::Closed));
+        assert_eq!((status.code(), reason(&status)), (Code::Internal, "Store"));
     }
 
     #[test]

@@ -7,15 +7,17 @@
 
 use std::sync::Arc;
 
+use tokio_util::sync::CancellationToken;
 use tonic::metadata::MetadataValue;
 use tonic::{Code, Request, Response, Status};
 
 use crate::clock;
 use crate::doors::grpc::list::{self, Entries};
 use crate::doors::grpc::proto::seaweed_filer_server::SeaweedFiler;
-use crate::doors::grpc::{STALE, entry, error, proto, request};
+use crate::doors::grpc::subscribe::{self, Changes, Follower};
+use crate::doors::grpc::{STALE, delete, entry, error, proto, request};
 use crate::filer::{Filer, FilerError, Want};
-use crate::store::Store;
+use crate::mounts::Mounts;
 
 /// Where the reference filer keeps its buckets; clients ask because they treat what is there apart.
 const BUCKETS: &str = "/buckets";
@@ -27,10 +29,18 @@ const CHUNK_MIB: u32 = 4;
 pub struct Service {
     /// The filer.
     pub filer: Filer,
-    /// The store, to count what is known.
-    pub store: Arc<dyn Store>,
+    /// The table in force, for the names of the mounts of events.
+    pub mounts: Arc<Mounts>,
     /// The addresses by which clients may mean this filer.
     pub own: Vec<String>,
+    /// Ends subscriptions.
+    pub stop: CancellationToken,
+}
+
+impl Service {
+    fn follower(&self) -> Follower {
+        Follower::new(self.filer.clone(), Arc::clone(&self.mounts), self.stop.clone())
+    }
 }
 
 #[tonic::async_trait]
@@ -63,6 +73,31 @@ impl SeaweedFiler for Service {
         list::answer(self.filer.clone(), request.into_inner()).await
     }
 
+    async fn delete_entry(
+        &self,
+        request: Request<proto::DeleteEntryRequest>,
+    ) -> Result<Response<proto::DeleteEntryResponse>, Status> {
+        delete::answer(&self.filer, &self.mounts, request.into_inner()).await
+    }
+
+    type SubscribeMetadataStream = Changes;
+
+    async fn subscribe_metadata(
+        &self,
+        request: Request<proto::SubscribeMetadataRequest>,
+    ) -> Result<Response<Changes>, Status> {
+        subscribe::answer(self.follower(), request.into_inner())
+    }
+
+    type SubscribeLocalMetadataStream = Changes;
+
+    async fn subscribe_local_metadata(
+        &self,
+        request: Request<proto::SubscribeMetadataRequest>,
+    ) -> Result<Response<Changes>, Status> {
+        subscribe::answer(self.follower(), request.into_inner())
+    }
+
     async fn get_filer_configuration(
         &self,
         _: Request<proto::GetFilerConfigurationRequest>,
@@ -70,6 +105,7 @@ impl SeaweedFiler for Service {
         Ok(Response::new(proto::GetFilerConfigurationResponse {
             max_mb: CHUNK_MIB,
             dir_buckets: BUCKETS.to_owned(),
+            signature: self.filer.events().signature(),
             version: concat!("RemoteMount ", env!("CARGO_PKG_VERSION")).to_owned(),
             ..Default::default()
         }))
@@ -79,8 +115,7 @@ impl SeaweedFiler for Service {
         &self,
         _: Request<proto::StatisticsRequest>,
     ) -> Result<Response<proto::StatisticsResponse>, Status> {
-        let entries = self.store.entries();
-        let file_count = entries.map_err(|error| error::refusal(Code::Internal, "Store", error.to_string()))?;
+        let file_count = self.filer.entries()?;
         Ok(Response::new(proto::StatisticsResponse { file_count, ..Default::default() }))
     }
 

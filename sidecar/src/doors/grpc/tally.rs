@@ -16,8 +16,18 @@ use crate::doors::grpc::SERVICE;
 use crate::metrics::GrpcMetrics;
 
 /// The methods that are counted by name; others are `other`, because a client may make names up.
-const METHODS: [&str; 7] =
-    ["LookupDirectoryEntry", "ListEntries", "GetFilerConfiguration", "Statistics", "Ping", "KvGet", "KvPut"];
+const METHODS: [&str; 10] = [
+    "LookupDirectoryEntry",
+    "ListEntries",
+    "DeleteEntry",
+    "SubscribeMetadata",
+    "SubscribeLocalMetadata",
+    "GetFilerConfiguration",
+    "Statistics",
+    "Ping",
+    "KvGet",
+    "KvPut",
+];
 const HEALTH_METHODS: [&str; 2] = ["Check", "Watch"];
 
 /// One call, until it is counted.
