@@ -22,7 +22,7 @@ use crate::stage::Stage;
 type Filer = SeaweedFilerClient<Channel>;
 
 async fn stage(name: &str, policy: &str) -> Result<Stage> {
-    Stage::with(Kind::Weed, name, |manifest| manifest.spec_line(&format!("deletePolicy: {policy}"))).await
+    Stage::with(Kind::Weed, name, |manifest| manifest.delete_policy(policy)).await
 }
 
 fn order(directory: &str, name: &str) -> DeleteEntryRequest {

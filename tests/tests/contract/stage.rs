@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use remotemount_sidecar::doors::grpc::proto::DeleteEntryRequest;
 use remotemount_tests::bucket::Bucket;
 use remotemount_tests::manifest::Manifest;
 use remotemount_tests::proxy::Proxy;
@@ -12,6 +13,8 @@ use remotemount_tests::s3_server::{Kind, S3Server};
 use remotemount_tests::sidecar::Sidecar;
 use serde_json::Value;
 use tokio::sync::OnceCell;
+
+use crate::grpc;
 
 static WEED: OnceCell<(S3Server, tempfile::TempDir)> = OnceCell::const_new();
 static MOTO: OnceCell<(S3Server, tempfile::TempDir)> = OnceCell::const_new();
@@ -46,15 +49,17 @@ pub async fn bucket(kind: Kind, name: &str) -> Result<Bucket> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Door {
     Http,
+    Grpc,
 }
 
 impl Door {
-    pub const ALL: [Self; 1] = [Self::Http];
+    pub const ALL: [Self; 2] = [Self::Http, Self::Grpc];
 
     /// A name of its own, so that doors do not meet in a bucket.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Http => "http",
+            Self::Grpc => "grpc",
         }
     }
 }
@@ -153,7 +158,37 @@ impl Stage {
     pub async fn delete(&self, door: Door, path: &str, how: &[How]) -> Result<Verdict> {
         match door {
             Door::Http => self.delete_http(path, how).await,
+            Door::Grpc => self.delete_grpc(path, how).await,
         }
+    }
+
+    async fn delete_grpc(&self, path: &str, how: &[How]) -> Result<Verdict> {
+        let (directory, name) = path.trim_end_matches('/').rsplit_once('/').context("a path")?;
+        let order = DeleteEntryRequest {
+            directory: if directory.is_empty() { "/" } else { directory }.to_owned(),
+            name: name.to_owned(),
+            is_recursive: how.contains(&How::Recursive),
+            ignore_recursive_error: how.contains(&How::IgnoreErrors),
+            is_from_other_cluster: how.contains(&How::FromOtherCluster),
+            ..Default::default()
+        };
+        let answer = grpc::client(self).await?.delete_entry(order).await?;
+        let reason = answer.metadata().get("x-remotemount-reason").map_or("", |reason| reason.to_str().unwrap());
+        let error = &answer.get_ref().error;
+        assert_eq!(error.is_empty(), reason.is_empty(), "{path}: {error} {reason}");
+        let status = match reason {
+            "" => 204,
+            "Denied" | "DeleteDenied" => 403,
+            "NotFound" => 404,
+            "Changed" | "Conflict" | "NotEmpty" | "MountRoot" | "HoldsMount" | "UnnameableKeys" => 409,
+            "Store" => 500,
+            "NotSupported" => 501,
+            "BrokeOff" | "Rejected" | "BucketNotFound" => 502,
+            "NotReady" | "Lost" | "Interrupted" | "Throttled" | "Unavailable" | "CredentialsMissing" => 503,
+            "TimedOut" => 504,
+            other => anyhow::bail!("{other} is no reason"),
+        };
+        Ok(Verdict { done: error.is_empty(), status, told: format!("{error} {reason}").trim().to_owned() })
     }
 
     async fn delete_http(&self, path: &str, how: &[How]) -> Result<Verdict> {

@@ -40,12 +40,12 @@ pub async fn answer(
     }
     let path = request::path(&asked.directory, &asked.name)?;
     let order = Order {
-        directory: false,
         recursive: asked.is_recursive,
         ignore_recursive_error: asked.ignore_recursive_error,
         unless_modified_after: Some(asked.if_not_modified_after).filter(|seconds| *seconds > 0),
         from_other_cluster: asked.is_from_other_cluster,
         signatures: asked.signatures,
+        ..Order::default()
     };
     let begun = clock::nanos();
     match filer.delete(&path, order).await {
