@@ -75,14 +75,20 @@ async fn x6_a_failed_key_stays_and_is_named() -> Result<()> {
         let pause = Action::PauseBodyAfter(10, Arc::clone(&go_on));
         stage.proxy.inject(Rule::new(pause).operation(Operation::List).nth(1).times(1));
         let answered = async {
-            while !stage.proxy.seen().iter().any(|s| s.operation == Operation::DeleteMany && s.status.is_some()) {
+            while stage.deletes() == 0 {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
-            tokio::time::sleep(Duration::from_millis(300)).await;
+            // The batch is done with when only the directory's intent is open.
+            while stage.status().await?["mounts"][0]["deletes"]["openIntents"] != 1 {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
             go_on.notify_one();
+            anyhow::Ok(())
         };
         let path = format!("/m/{top}");
-        let (verdict, ()) = tokio::join!(stage.delete(door, &path, &[How::Recursive]), answered);
+        let (verdict, answered) = tokio::join!(stage.delete(door, &path, &[How::Recursive]), answered);
+        answered?;
         let verdict = verdict?;
         stage.proxy.clear();
         assert_eq!((verdict.done, verdict.status), (false, 403), "{}", verdict.told);
@@ -227,8 +233,8 @@ async fn x6_the_mounts_own_directory_is_emptied_and_stays() -> Result<()> {
         let verdict = stage.delete(door, "/m", &[]).await?;
         assert_eq!((verdict.done, verdict.status), (false, 409), "{}", verdict.told);
         assert!(verdict.told.contains("own directory"), "{}", verdict.told);
-        // What leads to a mount is nobody's to delete; below the inner mount, its own remote is used.
-        for path in ["/", "/way", "/way/to"] {
+        // What leads to a mount is nobody's to delete (the gRPC door has no name for `/`); below the inner mount, its own remote is used.
+        for path in ["/", "/way", "/way/to"].into_iter().skip(usize::from(door == Door::Grpc)) {
             let verdict = stage.delete(door, path, &[How::Recursive]).await?;
             assert_eq!((verdict.done, verdict.status), (false, 409), "{path}: {}", verdict.told);
         }

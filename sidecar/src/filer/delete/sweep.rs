@@ -82,8 +82,15 @@ impl Deletion {
         let mut batches = JoinSet::new();
         let mut next = Some(first);
         while let Some(page) = next {
+            // A failure while the page was on its way stops it.
+            while let Some(done) = batches.try_join_next() {
+                tally.take(self, done);
+            }
             if let Err(error) = self.allowed() {
                 tally.fail(self.path(), error);
+                break;
+            }
+            if !tally.may_go_on(&self.order) {
                 break;
             }
             let token = page.next.clone();
@@ -95,13 +102,10 @@ impl Deletion {
                 let this = Arc::clone(&this);
                 batches.spawn(async move { this.batch(objects).await });
             }
-            while let Some(done) =
-                if batches.len() >= BATCHES { batches.join_next().await } else { batches.try_join_next() }
+            if batches.len() >= BATCHES
+                && let Some(done) = batches.join_next().await
             {
                 tally.take(self, done);
-            }
-            if !tally.may_go_on(&self.order) {
-                break;
             }
             let Some(token) = token else { break };
             next = match self.mount.remote.list(&self.below(Some(token))).await {
