@@ -92,6 +92,8 @@ pub struct FileDeletion {
 /// How a directory was deleted.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DirectoryDeletion {
+    /// When the delete began: one that finished since has had the event already.
+    pub since: Millis,
     /// Answers to questions asked up to then bring nothing back; later rows stay.
     pub at: Millis,
     /// What of it goes.

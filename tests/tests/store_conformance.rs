@@ -187,7 +187,11 @@ fn delete_file(m: MountId, name: &str, since: u64, at: u64) -> Change {
 }
 
 fn delete_directory(m: MountId, name: &str, at: u64, extent: Extent, hide: bool) -> Change {
-    Change::DeleteDirectory(m, path(name), DirectoryDeletion { at: Millis(at), extent, hide, origin: origin() })
+    Change::DeleteDirectory(
+        m,
+        path(name),
+        DirectoryDeletion { since: Millis(at), at: Millis(at), extent, hide, origin: origin() },
+    )
 }
 
 /// What happened, without its time.
@@ -398,10 +402,15 @@ fn steps() -> impl Strategy<Value = Step> {
     );
     let extent = prop::sample::select(vec![Extent::Whole, Extent::Known, Extent::LocalOnly]);
     let at = prop_oneof![names(), Just(RelPath::default())];
-    let dir_deletion = (at, 0u64..50, extent, prop::bool::weighted(0.1)).prop_map(|(p, at, extent, hide)| {
-        let hide = hide && !p.is_root();
-        Change::DeleteDirectory(M, p, DirectoryDeletion { at: Millis(at), extent, hide, origin: origin() })
-    });
+    let dir_deletion =
+        (at, 0u64..50, 0u64..50, extent, prop::bool::weighted(0.1)).prop_map(|(p, since, at, extent, hide)| {
+            let hide = hide && !p.is_root();
+            Change::DeleteDirectory(
+                M,
+                p,
+                DirectoryDeletion { since: Millis(since), at: Millis(at), extent, hide, origin: origin() },
+            )
+        });
     let doomed = prop_oneof![
         Just(Doomed::Directory),
         Just(Doomed::Batch(Vec::new())),

@@ -137,7 +137,8 @@ impl Filer {
                 // Directories below may have been emptied before the crash.
                 Ok(vec![if gone {
                     let origin = intent.origin.clone();
-                    let deletion = DirectoryDeletion { at, extent: Extent::Whole, hide: false, origin };
+                    let since = intent.since;
+                    let deletion = DirectoryDeletion { since, at, extent: Extent::Whole, hide: false, origin };
                     Change::DeleteDirectory(id, path.clone(), deletion)
                 } else {
                     Change::Age(id, path.clone())

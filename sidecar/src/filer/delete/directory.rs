@@ -63,7 +63,7 @@ impl Deletion {
     /// Takes away what is known of the directory and of everything below it.
     async fn directory_here(&self, at: Millis, extent: Extent, hide: bool) -> DeleteAnswer {
         self.allowed()?;
-        let deletion = DirectoryDeletion { at, extent, hide, origin: self.origin() };
+        let deletion = DirectoryDeletion { since: at, at, extent, hide, origin: self.origin() };
         self.commit(vec![Change::DeleteDirectory(self.mount.id, self.rel.clone(), deletion)]).await?;
         crash::point("local-delete-durable");
         Ok(Deleted { count: 1 })
@@ -92,12 +92,7 @@ impl Deletion {
             }
             request.token = page.next;
             if request.token.is_none() {
-                let deletion = DirectoryDeletion {
-                    at: clock::now(),
-                    extent: Extent::LocalOnly,
-                    hide: false,
-                    origin: self.origin(),
-                };
+                let deletion = self.local_files();
                 self.commit(vec![Change::DeleteDirectory(self.mount.id, self.rel.clone(), deletion)]).await?;
                 return Ok(Deleted { count });
             }
@@ -115,10 +110,16 @@ impl Deletion {
             Child::Directory(name) => Some(Change::DeleteDirectory(
                 mount,
                 self.rel.child(name),
-                DirectoryDeletion { at, extent: Extent::Whole, hide: true, origin },
+                DirectoryDeletion { since: at, at, extent: Extent::Whole, hide: true, origin },
             )),
             Child::Marker | Child::Unnameable => None,
         }
+    }
+
+    /// The files below that exist nowhere else.
+    pub(super) fn local_files(&self) -> DirectoryDeletion {
+        let now = clock::now();
+        DirectoryDeletion { since: now, at: now, extent: Extent::LocalOnly, hide: false, origin: self.origin() }
     }
 
     /// Whether the store has a file below that exists nowhere else, or a directory that may hold one.

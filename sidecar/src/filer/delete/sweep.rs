@@ -38,7 +38,7 @@ struct Tally {
 impl Deletion {
     /// Deletes everything below the directory, and the directory; `first` is the beginning of what lies there.
     pub(super) async fn sweep(&self, first: ListPage) -> DeleteAnswer {
-        let (begun, _) = self.begin(self.rel.clone(), Doomed::Directory).await?;
+        let (begun, since) = self.begin(self.rel.clone(), Doomed::Directory).await?;
         crash::point("directory-intent-durable");
         let mut tally = Tally::default();
         let mut page = first;
@@ -57,8 +57,8 @@ impl Deletion {
             };
             if left.objects.is_empty() && left.next.is_none() {
                 crash::point("directory-found-empty");
-                let deletion =
-                    DirectoryDeletion { at: asked, extent: Extent::Whole, hide: false, origin: self.origin() };
+                let origin = self.origin();
+                let deletion = DirectoryDeletion { since, at: asked, extent: Extent::Whole, hide: false, origin };
                 let gone = Change::DeleteDirectory(self.mount.id, self.rel.clone(), deletion);
                 self.commit(vec![gone, Change::Settled(self.mount.id, begun.id)]).await?;
                 crash::point("local-delete-durable");
@@ -160,9 +160,7 @@ impl Deletion {
     async fn incomplete(&self, begun: Begun, tally: Tally) -> DeleteAnswer {
         let mut changes = Vec::new();
         if self.order.ignore_recursive_error {
-            let deletion =
-                DirectoryDeletion { at: clock::now(), extent: Extent::LocalOnly, hide: false, origin: self.origin() };
-            changes.push(Change::DeleteDirectory(self.mount.id, self.rel.clone(), deletion));
+            changes.push(Change::DeleteDirectory(self.mount.id, self.rel.clone(), self.local_files()));
         }
         changes.push(Change::Age(self.mount.id, self.rel.clone()));
         self.give_up(begun, changes).await;

@@ -37,7 +37,7 @@ impl State {
         let goes = self.files.get(&key).is_some_and(|row| row.pointer.is_none() || row.asked.gives_way_to(deletion.at));
         let row = if goes { self.files.remove(&key) } else { None };
         let tomb = (mount, path.clone(), false);
-        let told = self.tombstones.get(&tomb).is_some_and(|until| *until >= deletion.since);
+        let told = self.buried(mount, path, deletion.since).file;
         let old = match (row, deletion.pointer) {
             (None, Some(pointer)) if !told => Some(File::of(pointer, deletion.since)),
             (row, _) => row,
@@ -57,6 +57,7 @@ impl State {
             Entry::Directory(directory) => !local_only && directory.asked.gives_way_to(deletion.at),
         });
         let told = removed.iter().any(|(gone, entry)| gone == path && matches!(entry, Entry::Directory(_)));
+        let told = told || self.buried(mount, path, deletion.since).directory;
         if deletion.extent == Extent::Whole && !told && !path.is_root() {
             removed.push((path.clone(), Entry::Directory(Directory::seen(deletion.at))));
         }

@@ -20,8 +20,8 @@ impl Tables<'_> {
         if row.is_some() {
             self.entries.remove(key.as_slice())?;
         }
-        // Another delete of the same name may have finished since this one began; it has told of it.
-        let told = until(&self.tombstones, &key)?.is_some_and(|until| until >= deletion.since);
+        // Another delete of the name, or of a directory above, may have finished since this one began; it has told of it.
+        let told = buried(&self.tombstones, mount, path, deletion.since)?.file;
         let unknown = || deletion.pointer.clone().map(|pointer| File::of(pointer, deletion.since));
         let old = row.or_else(|| if told { None } else { unknown() });
         if let Some(old) = old {
@@ -45,6 +45,7 @@ impl Tables<'_> {
             Entry::Directory(directory) => !local_only && directory.asked.gives_way_to(deletion.at),
         })?;
         let told = removed.last().is_some_and(|(last, entry)| last == path && matches!(entry, Entry::Directory(_)));
+        let told = told || buried(&self.tombstones, mount, path, deletion.since)?.directory;
         if deletion.extent == Extent::Whole && !told && !path.is_root() {
             removed.push((path.clone(), Entry::Directory(Directory::seen(deletion.at))));
         }
