@@ -4,8 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Result;
-use remotemount_sidecar::store::Store as _;
+use remotemount_sidecar::entry::{Directory, File, Millis};
+use remotemount_sidecar::path::RelPath;
 use remotemount_sidecar::store::redb::RedbStore;
+use remotemount_sidecar::store::{Change, MountId, Store as _};
 use remotemount_tests::proxy::count::Operation;
 use remotemount_tests::proxy::faults::{Action, Rule};
 use remotemount_tests::s3_server::Kind;
@@ -63,6 +65,38 @@ async fn l8_a_delete_is_not_undone_by_an_answer_on_its_way() -> Result<()> {
             assert_eq!(stage.names(&format!("/m/{listed}")).await?, left, "{deleted}");
         }
     }
+    Ok(())
+}
+
+/// A file that exists only here goes without a word to the remote, by itself or below a directory.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn x2_local_only_files_make_no_remote_call() -> Result<()> {
+    let mut stage = propagating("x2-local").await?;
+    stage.bucket.put("d/remote", "content", None).await?;
+    stage.sidecar.kill9()?;
+    let locals = ["alone", "grpc-alone", "d/local", "e/local"];
+    {
+        let store = RedbStore::open(stage.sidecar.state_dir())?.store;
+        let file = |name: &str| Change::PutFile(MountId(1), RelPath::parse(name).unwrap(), File::local(Millis(1)));
+        store.apply(&locals.map(file))?;
+        let directory =
+            |name: &str| Change::PutDirectory(MountId(1), RelPath::parse(name).unwrap(), Directory::seen(Millis(1)));
+        store.apply(&["d", "e"].map(directory))?;
+    }
+    stage.sidecar.restart().await?;
+    stage.settle().await?;
+    assert!(stage.delete(Door::Http, "/m/alone", &[]).await?.done);
+    assert!(stage.delete(Door::Grpc, "/m/grpc-alone", &[]).await?.done);
+    assert_eq!(stage.proxy.total(), 0, "the remote was not asked");
+    for path in ["/m/d", "/m/e"] {
+        let verdict = stage.delete(Door::Http, path, &[]).await?;
+        assert_eq!((verdict.done, verdict.status), (false, 409), "{path} holds something: {}", verdict.told);
+        assert!(stage.delete(Door::Http, path, &[How::Recursive]).await?.done, "{path}");
+    }
+    assert!(!there(&stage, "d/remote").await?);
+    let mut told = events(&mut stage).await?;
+    told.sort();
+    assert_eq!(told, ["/m/alone", "/m/d", "/m/d/local", "/m/d/remote", "/m/e", "/m/e/local", "/m/grpc-alone"]);
     Ok(())
 }
 
