@@ -16,6 +16,7 @@ pub mod memory;
 pub mod redb;
 pub mod writer;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::entry::{Directory, Entry, File, Halves, Listing, Millis, Pointer};
@@ -116,12 +117,12 @@ pub enum Extent {
 }
 
 /// What a commit did.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Applied {
     /// Entries taken away because the remote no longer has them.
     pub removed: u64,
-    /// Changes dropped because their mount was retired (M3).
-    pub dropped: u64,
+    /// Mounts that were retired: their changes were dropped (M3).
+    pub retired: BTreeSet<MountId>,
     /// Events made, over the whole commit.
     pub events: u64,
 }

@@ -168,7 +168,7 @@ fn generations_are_kept_by_remote_and_never_used_twice() {
         assert!(!first.contains(&other[0]));
         // What comes late for a retired generation is dropped, and what it had is freed.
         let applied = store.apply(&[Change::PutFile(first[0], path("late"), remote(1, 1))]).unwrap();
-        assert_eq!((applied.dropped, store.file(first[0], &path("late")).unwrap()), (1, None));
+        assert_eq!((applied.retired, store.file(first[0], &path("late")).unwrap()), ([first[0]].into(), None));
         while store.purge(1, Millis(0)).unwrap() {}
         assert_eq!(store.entries().unwrap(), 0);
         let back = store.adopt(&[identity("/a", "s3://one/")]).unwrap();
@@ -343,6 +343,14 @@ fn the_log_is_bounded_and_says_what_it_dropped() {
         assert_eq!(store.events(store.last_event().unwrap(), 1).unwrap().events, []);
         assert_eq!(store.signature().unwrap(), store.signature().unwrap());
     });
+}
+
+#[test]
+fn a_log_that_was_lost_is_no_empty_one() {
+    let state = tempfile::tempdir().unwrap();
+    assert_eq!(open(state.path()).events(0, 1).unwrap().dropped, 0, "a new store has lost nothing");
+    std::fs::write(state.path().join("metadata.redb"), b"not a store at all".repeat(1000)).unwrap();
+    assert!(open(state.path()).events(0, 1).unwrap().dropped > 0);
 }
 
 #[test]

@@ -83,7 +83,8 @@ struct Deletion {
 
 /// What there is to delete.
 enum There {
-    Nothing,
+    /// Nothing, as of then.
+    Nothing(Millis),
     File(File),
     /// The first page of what lies below it.
     Directory(ListPage),
@@ -151,10 +152,9 @@ impl Deletion {
         if hidden.directory && (hidden.file || self.order.directory) {
             return Ok(Deleted::default());
         }
-        match self.look().await? {
-            There::Nothing => self.nothing_there().await,
+        match self.look(hidden.file || self.order.directory || self.rel.is_root()).await? {
+            There::Nothing(asked) => self.nothing_there(asked).await,
             There::File(file) if self.modified_since(&file) => Ok(Deleted::default()),
-            There::File(_) if hidden.file => Ok(Deleted::default()),
             There::File(file) => self.file(file).await,
             There::Directory(_) if hidden.directory => Ok(Deleted::default()),
             There::Directory(page) => self.directory(page).await,
@@ -162,9 +162,8 @@ impl Deletion {
     }
 
     /// What there is. A file that is known is not asked for again: the delete is conditional on what was shown.
-    async fn look(&self) -> Result<There, FilerError> {
+    async fn look(&self, only_directory: bool) -> Result<There, FilerError> {
         let (mount, rel) = (&self.mount, &self.rel);
-        let only_directory = self.order.directory || rel.is_root();
         if !only_directory {
             // What was shown a moment ago may not be kept yet, and it is that version that may go (X5).
             for question in [Question::Name, Question::File] {
@@ -189,7 +188,7 @@ impl Deletion {
         }
         let page = page.map_err(told)?;
         let nothing = page.objects.is_empty() && page.next.is_none();
-        Ok(if nothing && !rel.is_root() { There::Nothing } else { There::Directory(page) })
+        Ok(if nothing && !rel.is_root() { There::Nothing(asked) } else { There::Directory(page) })
     }
 
     /// The keys below the directory, page by page.
@@ -247,7 +246,7 @@ impl Deletion {
     /// Commits what this delete does locally. A mount that was retired meanwhile takes nothing (M3).
     async fn commit(&self, changes: Vec<Change>) -> Result<(), FilerError> {
         match self.filer.commit(changes).await {
-            Ok(applied) if applied.dropped > 0 => {
+            Ok(applied) if !applied.retired.is_empty() => {
                 let why = "the mount was removed or became another one meanwhile";
                 Err(FilerError::interrupted(&self.mount, &self.rel, why))
             }
@@ -264,6 +263,9 @@ impl Deletion {
             let table = self.filer.0.mounts.load();
             match table.iter().find(|mount| mount.id == self.mount.id) {
                 None => "the mount was removed or became another one meanwhile",
+                Some(_) if !table.children(&self.mount.path.join(&self.rel)).is_empty() => {
+                    "another mount was put below it meanwhile"
+                }
                 Some(now) if now.delete_policy != self.mount.delete_policy => "the mount's deletePolicy was changed",
                 Some(_) => return Ok(()),
             }

@@ -241,7 +241,7 @@ impl Run<'_> {
         let outcome = tokio::time::timeout(PERSIST, self.filer.0.writer.commit(changes)).await;
         let applied =
             outcome.unwrap_or_else(|_| Err(StoreError::Io("not written in time".into()))).map_err(End::Store)?;
-        if applied.dropped > 0 {
+        if !applied.retired.is_empty() {
             // The mount became another remote meanwhile; what was listed is not in the store (M3).
             return Err(End::Abandoned);
         }

@@ -85,7 +85,7 @@ impl Store for MemoryStore {
             if state.live(change.mount()) {
                 applied.removed += state.apply(change);
             } else {
-                applied.dropped += 1;
+                applied.retired.insert(change.mount());
             }
         }
         applied.events = (state.events.len() - before) as u64;

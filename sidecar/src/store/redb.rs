@@ -109,6 +109,10 @@ impl RedbStore {
             }
             other => other?,
         };
+        if set_aside.is_some() {
+            // What the old log held is gone: who followed it must not take the new one for its continuation.
+            store.transact(|transaction| log::begin_at(transaction, crate::clock::nanos()))?;
+        }
         Ok(Opened { store, set_aside })
     }
 
@@ -296,7 +300,7 @@ impl Store for RedbStore {
                 if tables.mounts.iter().any(|(id, _)| *id == change.mount()) {
                     applied.removed += tables.apply(change)?;
                 } else {
-                    applied.dropped += 1;
+                    applied.retired.insert(change.mount());
                 }
             }
             applied.events = tables.events.len() as u64;
@@ -343,7 +347,8 @@ impl Store for RedbStore {
             for table in [ENTRIES, LISTINGS, INTENTS, TOMBSTONES, HIDDEN] {
                 more |= purge::retired(&mut transaction.open_table(table)?, &live, limit)?;
             }
-            Ok(purge::tombstones(&mut transaction.open_table(TOMBSTONES)?, limit, now)? || more)
+            purge::tombstones(&mut transaction.open_table(TOMBSTONES)?, now)?;
+            Ok(more)
         })
     }
 

@@ -173,7 +173,11 @@ fn commit(
         let (mine, others) = rest.split_at(length);
         rest = others;
         let outcome = match &whole {
-            Ok(applied) => Ok(*applied),
+            Ok(applied) => {
+                // Several callers' changes went in one; a mount that is retired concerns its own only.
+                let retired = applied.retired.iter().filter(|id| mine.iter().any(|change| change.mount() == **id));
+                Ok(Applied { retired: retired.copied().collect(), ..applied.clone() })
+            }
             Err(error) if alone || mine.is_empty() => Err(error.clone()),
             Err(_) => store.apply(mine),
         };

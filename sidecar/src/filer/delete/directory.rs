@@ -35,8 +35,7 @@ impl Deletion {
     }
 
     /// The remote has nothing of the name; what only the store has goes, and a name that is nowhere is no error.
-    pub(super) async fn nothing_there(&self) -> DeleteAnswer {
-        let asked = clock::now();
+    pub(super) async fn nothing_there(&self, asked: Millis) -> DeleteAnswer {
         if self.stored()?.directory.is_none() && !self.local_children()? {
             return Ok(Deleted::default());
         }

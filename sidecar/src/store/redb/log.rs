@@ -46,6 +46,12 @@ pub fn append(transaction: &WriteTransaction, events: Vec<Event>, now: u64) -> R
     Ok(())
 }
 
+/// Says that events up to `at` are not kept.
+pub fn begin_at(transaction: &WriteTransaction, at: u64) -> Result<(), Error> {
+    transaction.open_table(MARKS)?.insert(DROPPED, at)?;
+    Ok(())
+}
+
 /// Drops up to `limit` of the oldest events beyond those that are kept; answers whether there are more.
 pub fn prune(transaction: &WriteTransaction, limit: usize) -> Result<bool, Error> {
     let mut table = transaction.open_table(EVENTS)?;

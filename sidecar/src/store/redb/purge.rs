@@ -30,14 +30,9 @@ pub fn retired(table: &mut Bytes<'_>, live: &[MountId], limit: usize) -> Result<
     }
 }
 
-/// Frees up to `limit` tombstones that no answer on its way can still run into; answers whether there may be more.
-pub fn tombstones(table: &mut Bytes<'_>, limit: usize, now: Millis) -> Result<bool, Error> {
-    let mut left = limit;
-    table.retain(|_, value| {
-        let over = layout::decode(value).is_none_or(|until: Millis| until.0.saturating_add(TOMBSTONE_MILLIS) < now.0);
-        let free = over && left > 0;
-        left -= usize::from(free);
-        !free
-    })?;
-    Ok(left == 0)
+/// Frees the tombstones that no answer on its way can still run into; in one pass, because each pass reads them all.
+pub fn tombstones(table: &mut Bytes<'_>, now: Millis) -> Result<(), Error> {
+    Ok(table.retain(|_, value| {
+        layout::decode(value).is_some_and(|until: Millis| until.0.saturating_add(TOMBSTONE_MILLIS) >= now.0)
+    })?)
 }
