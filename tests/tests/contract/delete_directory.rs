@@ -124,7 +124,7 @@ async fn agrees(stage: &Stage, all: &BTreeSet<String>, left: &BTreeSet<String>) 
 /// Whole requests fail, in every way: nothing is lost on either side, and the error is told.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn x6_a_page_that_fails_loses_no_error() -> Result<()> {
-    let stage = Stage::with(Kind::Moto, "x6-page", |m| m.delete_policy("Propagate")).await?;
+    let stage = propagating("x6-page").await?;
     let cases = [
         (Operation::List, Action::error(403, "AccessDenied"), 1, 403),
         (Operation::List, Action::error(500, "InternalError"), 1, 503),
@@ -136,7 +136,7 @@ async fn x6_a_page_that_fails_loses_no_error() -> Result<()> {
     for door in Door::ALL {
         for (n, (operation, action, nth, status)) in cases.clone().into_iter().enumerate() {
             let top = format!("{}{n}", door.name());
-            let all = fill(&stage, &top, 1500).await?;
+            let all = fill(&stage, &top, if nth == 0 { 100 } else { 1100 }).await?;
             stage.proxy.inject(Rule::new(action.clone()).operation(operation).nth(nth));
             let verdict = stage.delete(door, &format!("/m/{top}"), &[How::Recursive]).await?;
             stage.proxy.clear();
@@ -152,7 +152,6 @@ async fn x6_a_page_that_fails_loses_no_error() -> Result<()> {
             let again = stage.delete(door, &format!("/m/{top}"), &[How::Recursive]).await?;
             assert!(again.done, "{operation:?} {action:?}: a retry succeeds: {}", again.told);
             assert_eq!(keys(&stage, &format!("{top}/")).await?.len(), 0);
-            assert_eq!(stage.head(&format!("/m/{top}/")).await?.status(), 404);
         }
     }
     assert_eq!(stage.status().await?["mounts"][0]["deletes"]["openIntents"], 0);
