@@ -2,14 +2,17 @@
 //!
 //! Freshness is judged by wall-clock time because it must outlive the process (L1, L7). Within one
 //! process it never runs backwards, because which of two answers is the later one decides what is kept
-//! (L8): a clock that is set back stands still here until it has caught up. After a restart, entries
+//! (L8): while the wall clock is set back, time goes on from where it was. After a restart, entries
 //! that look as if asked in the future are not trusted and asked again.
 
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use crate::entry::Millis;
 
+/// When the process first looked, by both clocks.
+static BEGIN: OnceLock<(Instant, u64)> = OnceLock::new();
 static LATEST: AtomicU64 = AtomicU64::new(0);
 
 /// Now.
@@ -23,5 +26,9 @@ pub fn now() -> Millis {
 pub fn nanos() -> u64 {
     let age = SystemTime::now().duration_since(UNIX_EPOCH);
     let wall = age.map_or(0, |age| u64::try_from(age.as_nanos()).unwrap_or(u64::MAX));
-    LATEST.fetch_max(wall, Ordering::Relaxed).max(wall)
+    let (begin, then) = BEGIN.get_or_init(|| (Instant::now(), wall));
+    let steady = then.saturating_add(u64::try_from(begin.elapsed().as_nanos()).unwrap_or(u64::MAX));
+    // A clock that was set forward, or a machine that slept, is believed.
+    let now = wall.max(steady);
+    LATEST.fetch_max(now, Ordering::Relaxed).max(now)
 }

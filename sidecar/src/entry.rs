@@ -17,7 +17,7 @@ pub struct Millis(pub u64);
 pub struct ETag(String);
 
 /// Which remote object a file stands for, in which version.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Pointer {
     /// Size in bytes.
     pub size: u64,
@@ -65,6 +65,8 @@ pub struct Directory {
     /// When the question was asked that told that there is no file of this name; none if nobody asked.
     /// A directory that is known only from what lies below it says nothing of a file beside it.
     pub file_absent: Option<Millis>,
+    /// Something below was deleted then, and it may be gone with it: answers to questions asked up to then do not count.
+    pub not_before: Millis,
 }
 
 /// Everything known of one name.
@@ -127,6 +129,13 @@ impl Millis {
     #[must_use]
     pub const fn gives_way_to(self, asked: Self) -> bool {
         self.0 <= asked.0 || self.0 > asked.0.saturating_add(LONGEST_ANSWER)
+    }
+
+    /// Whether an answer to a question asked at `asked` is old news, because something happened at this time. A tie is;
+    /// a time that is far ahead is no time at all.
+    #[must_use]
+    pub const fn outdates(self, asked: Self) -> bool {
+        self.0 >= asked.0 && self.0 <= asked.0.saturating_add(LONGEST_ANSWER)
     }
 }
 
@@ -227,16 +236,26 @@ impl Directory {
     /// A directory as of `asked`; nothing is said of a file of the same name.
     #[must_use]
     pub const fn seen(asked: Millis) -> Self {
-        Self { asked, first_seen: asked, file_absent: None }
+        Self { asked, first_seen: asked, file_absent: None, not_before: Millis(0) }
     }
 
     /// What is kept when `new` meets `old`: the later question, the earlier sight.
     #[must_use]
     pub fn merge(old: Option<Self>, new: Self) -> Self {
         let Some(old) = old else { return new };
+        if old.not_before.outdates(new.asked) {
+            return old;
+        }
         let asked = if old.asked.gives_way_to(new.asked) { new.asked } else { old.asked };
         let file_absent = old.file_absent.max(new.file_absent);
-        Self { asked, first_seen: old.first_seen.min(new.first_seen), file_absent }
+        let not_before = old.not_before.max(new.not_before);
+        Self { asked, first_seen: old.first_seen.min(new.first_seen), file_absent, not_before }
+    }
+
+    /// What is left of it when something below was deleted at `at`: it must be asked for again.
+    #[must_use]
+    pub fn aged(self, at: Millis) -> Self {
+        Self { asked: Millis(0), file_absent: None, not_before: self.not_before.max(at), ..self }
     }
 }
 

@@ -54,7 +54,7 @@ struct Shared {
     flights: Arc<Flights<FlightKey, Answer>>,
     walks: Arc<Walks>,
     negatives: Negatives,
-    deletes: Arc<Flights<(MountId, RelPath, Order), DeleteAnswer>>,
+    deletes: Arc<Flights<(MountId, RelPath, Order, u8), DeleteAnswer>>,
     intents: Arc<Intents>,
     events: Events,
     tasks: TaskTracker,

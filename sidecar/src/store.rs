@@ -71,8 +71,8 @@ pub enum Change {
     DeleteFile(MountId, RelPath, FileDeletion),
     /// The directory and what is below it are deleted.
     DeleteDirectory(MountId, RelPath, DirectoryDeletion),
-    /// Whether the directory and those below it are still there is not known: ask again.
-    Age(MountId, RelPath),
+    /// Whether the directory and those below it are still there is not known as of then: ask again.
+    Age(MountId, RelPath, Millis),
 }
 
 /// How a file was deleted.

@@ -286,6 +286,34 @@ fn what_a_delete_may_have_emptied_is_asked_for_again() {
 }
 
 #[test]
+fn a_late_answer_does_not_bring_back_what_a_delete_may_have_emptied() {
+    each(|store| {
+        let m = adopted(store);
+        let put = |asked| Change::PutDirectory(m, path("a"), directory(asked));
+        store.apply(&[put(10), Change::PutFile(m, path("a/x"), remote(1, 10)), delete_file(m, "a/x", 20, 20)]).unwrap();
+        let asked = || store.directory(m, &path("a")).unwrap().unwrap().asked;
+        store.apply(&[put(20)]).unwrap();
+        assert_eq!(asked(), Millis(0), "asked before the delete was done");
+        store.apply(&[put(21)]).unwrap();
+        assert_eq!(asked(), Millis(21));
+        // And a listing that was on its way makes no empty directory of one that was deleted.
+        store.apply(&[delete_directory(m, "a", 30, Extent::Whole, false)]).unwrap();
+        store.apply(&[Change::Listed(m, path("a"), Listing { asked: Millis(25), unnameable: 0 })]).unwrap();
+        assert_eq!(store.listing(m, &path("a")).unwrap(), None);
+    });
+}
+
+#[test]
+fn a_tombstone_far_ahead_of_the_clock_says_nothing() {
+    each(|store| {
+        let m = adopted(store);
+        store.apply(&[delete_directory(m, "d", 10_000_000, Extent::Whole, false)]).unwrap();
+        assert_eq!(store.buried(m, &path("d/f"), Millis(1)).unwrap(), Halves::default(), "the clock was set back");
+        assert!(store.buried(m, &path("d/f"), Millis(9_999_999)).unwrap().file);
+    });
+}
+
+#[test]
 fn intents_outlive_everything_but_their_mount() {
     each(|store| {
         let m = adopted(store);
@@ -428,7 +456,7 @@ fn steps() -> impl Strategy<Value = Step> {
         Change::Intend(M, IntentId(id), Intent { path, doomed, since: Millis(1), origin: origin() })
     });
     let settled = (0u64..4).prop_map(|id| Change::Settled(M, IntentId(id)));
-    let age = names().prop_map(|p| Change::Age(M, p));
+    let age = (names(), 0u64..50).prop_map(|(p, at)| Change::Age(M, p, Millis(at)));
     let change = prop_oneof![
         6 => put, 1 => local, 3 => dir, 2 => gone, 2 => dir_gone, 2 => listed, 1 => doubt, 2 => deletion, 2 => dir_deletion, 1 => age, 1 => intend, 2 => settled
     ];

@@ -13,6 +13,7 @@
 mod batch;
 mod directory;
 mod file;
+mod page;
 mod sweep;
 
 use std::sync::Arc;
@@ -21,7 +22,7 @@ use remotemount_crds::DeletePolicy;
 
 use crate::clock;
 use crate::crash;
-use crate::entry::{File, Millis, Node};
+use crate::entry::{File, Millis, Node, Pointer};
 use crate::events::{Cause, Origin};
 use crate::filer::intents::Begun;
 use crate::filer::lookup::Question;
@@ -46,6 +47,8 @@ pub struct Order {
     pub recursive: bool,
     /// One failure does not stop the rest; it is told of all the same.
     pub ignore_recursive_error: bool,
+    /// Only this version of a file.
+    pub only: Option<Pointer>,
     /// Only if it was not modified after this, in seconds since 1970.
     pub unless_modified_after: Option<i64>,
     /// It was deleted elsewhere already: only what is known of it goes (X7).
@@ -86,8 +89,8 @@ enum There {
     /// Nothing, as of then.
     Nothing(Millis),
     File(File),
-    /// The first page of what lies below it.
-    Directory(ListPage),
+    /// The first page of what lies below it, as of then.
+    Directory(ListPage, Millis),
 }
 
 impl Filer {
@@ -132,7 +135,7 @@ impl Filer {
         if mount.prefix.key(&rel).len() > MAX_KEY_BYTES {
             return Ok(Deleted::default());
         }
-        let key = (mount.id, rel.clone(), order.clone());
+        let key = (mount.id, rel.clone(), order.clone(), mount.delete_policy as u8);
         let deletion = Deletion { filer: self.clone(), mount: Arc::clone(mount), rel: rel.clone(), order };
         let answer = self.0.deletes.join(&self.0.tasks, key, |publisher| async move {
             publisher.publish(Box::pin(deletion.run()).await);
@@ -152,13 +155,38 @@ impl Deletion {
         if hidden.directory && (hidden.file || self.order.directory) {
             return Ok(Deleted::default());
         }
-        match self.look(hidden.file || self.order.directory || self.rel.is_root()).await? {
+        let there = self.look(hidden.file || self.order.directory || self.rel.is_root()).await?;
+        if let Some(only) = &self.order.only {
+            let same = |file: &File| file.pointer.as_ref().is_some_and(|pointer| only.same_version(pointer));
+            if !matches!(&there, There::File(file) if same(file)) {
+                return Err(FilerError::conflict(&self.mount, &self.rel));
+            }
+        }
+        match there {
             There::Nothing(asked) => self.nothing_there(asked).await,
             There::File(file) if self.modified_since(&file) => Ok(Deleted::default()),
-            There::File(file) => self.file(file).await,
-            There::Directory(_) if hidden.directory => Ok(Deleted::default()),
-            There::Directory(page) => self.directory(page).await,
+            There::File(file) => {
+                self.only_a_file().await?;
+                self.file(file).await
+            }
+            There::Directory(..) if hidden.directory => Ok(Deleted::default()),
+            There::Directory(page, asked) => self.directory(page, asked).await,
         }
+    }
+
+    /// A recursive order for a name that is a file and a directory is refused: repeated, it would mean the other.
+    async fn only_a_file(&self) -> Result<(), FilerError> {
+        if !self.order.recursive {
+            return Ok(());
+        }
+        let request = ListRequest { limit: 1, ..self.below(None) };
+        let page = self.mount.remote.list(&request).await;
+        let page = page.map_err(|error| FilerError::remote(&self.mount, &self.rel, error))?;
+        if page.objects.is_empty() && page.next.is_none() {
+            return Ok(());
+        }
+        let (mount, path) = (self.mount.name.clone(), self.path());
+        Err(FilerError::FileAndDirectory { mount, path })
     }
 
     /// What there is. A file that is known is not asked for again: the delete is conditional on what was shown.
@@ -188,7 +216,7 @@ impl Deletion {
         }
         let page = page.map_err(told)?;
         let nothing = page.objects.is_empty() && page.next.is_none();
-        Ok(if nothing && !rel.is_root() { There::Nothing(asked) } else { There::Directory(page) })
+        Ok(if nothing && !rel.is_root() { There::Nothing(asked) } else { There::Directory(page, asked) })
     }
 
     /// The keys below the directory, page by page.
@@ -234,12 +262,13 @@ impl Deletion {
         let change = Change::Intend(self.mount.id, begun.id, intent);
         match self.commit(vec![change]).await {
             Ok(()) => Ok((begun, since)),
-            // It may yet be written: settling finds the object there, and drops it.
-            Err(error @ FilerError::Store { source: StoreError::TimedOut, .. }) => Err(error),
-            Err(error) => {
+            // The mount is no more, and the intent with it.
+            Err(error @ FilerError::Interrupted { .. }) => {
                 begun.close();
                 Err(error)
             }
+            // It may be written all the same: settling finds the object there, and drops it.
+            Err(error) => Err(error),
         }
     }
 

@@ -104,6 +104,26 @@ pub enum FilerError {
         /// How many were seen.
         keys: u64,
     },
+    /// Objects below the directory are hidden by an earlier delete that was to keep them; they are never deleted (X1).
+    #[error(
+        "{path}: {keys} object(s) below it were hidden by deletes under Retain and are kept; delete them in the bucket itself"
+    )]
+    HiddenKeys {
+        /// The mount.
+        mount: String,
+        /// The path.
+        path: String,
+        /// How many were seen.
+        keys: u64,
+    },
+    /// The name is a file and a directory, and the order says `recursive`.
+    #[error("{path}: this is a file and a directory: delete the file without recursive, or the directory as {path}/")]
+    FileAndDirectory {
+        /// The mount.
+        mount: String,
+        /// The path.
+        path: String,
+    },
     /// Some of a directory is not deleted (X6).
     #[error("{path}: {deleted} object(s) deleted, {failed} not; first: {first}")]
     Incomplete {
@@ -152,15 +172,18 @@ pub enum FilerError {
 
 impl FilerError {
     /// Every reason a delete may fail for.
-    pub const DELETE_REASONS: [&'static str; 15] = [
+    pub const DELETE_REASONS: [&'static str; 18] = [
         "BrokeOff",
         "BucketNotFound",
         "Changed",
         "CredentialsMissing",
         "Denied",
-        "HoldsMount",
+        "FileAndDirectory",
+        "HiddenKeys",
         "Interrupted",
         "Lost",
+        "NotEmpty",
+        "NotReady",
         "NotSupported",
         "Rejected",
         "Store",
@@ -184,6 +207,8 @@ impl FilerError {
             Self::MountRoot { .. } => "MountRoot",
             Self::HoldsMount { .. } => "HoldsMount",
             Self::Unnameable { .. } => "UnnameableKeys",
+            Self::HiddenKeys { .. } => "HiddenKeys",
+            Self::FileAndDirectory { .. } => "FileAndDirectory",
             Self::Incomplete { first, .. } => first.reason(),
             Self::Interrupted { .. } => "Interrupted",
             Self::Store { .. } => "Store",
@@ -205,6 +230,8 @@ impl FilerError {
             | Self::MountRoot { path, .. }
             | Self::HoldsMount { path, .. }
             | Self::Unnameable { path, .. }
+            | Self::HiddenKeys { path, .. }
+            | Self::FileAndDirectory { path, .. }
             | Self::Incomplete { path, .. }
             | Self::Interrupted { path, .. }
             | Self::Store { path, .. }
@@ -225,6 +252,8 @@ impl FilerError {
             | Self::NotEmpty { mount, .. }
             | Self::MountRoot { mount, .. }
             | Self::Unnameable { mount, .. }
+            | Self::HiddenKeys { mount, .. }
+            | Self::FileAndDirectory { mount, .. }
             | Self::Incomplete { mount, .. }
             | Self::Interrupted { mount, .. }
             | Self::Store { mount, .. }
@@ -236,7 +265,7 @@ impl FilerError {
     #[must_use]
     pub fn retry_after(&self) -> Option<u64> {
         match self {
-            Self::NotReady { .. } | Self::Interrupted { .. } => Some(2),
+            Self::NotReady { .. } => Some(2),
             Self::Lost { .. } => Some(1),
             Self::Remote { retry_after, .. } => *retry_after,
             Self::Incomplete { first, .. } => first.retry_after(),

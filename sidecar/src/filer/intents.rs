@@ -13,7 +13,7 @@ use tokio::sync::Notify;
 
 use crate::entry::Millis;
 use crate::path::RelPath;
-use crate::store::{Doomed, Intent, IntentId, MountId};
+use crate::store::{Change, Doomed, Intent, IntentId, MountId};
 
 /// Every delete that has begun and is not finished.
 pub struct Intents {
@@ -165,6 +165,16 @@ impl Open {
 }
 
 impl Begun {
+    /// Only that is still open of it; the change says so to the store.
+    #[must_use]
+    pub fn narrow(&self, doomed: Doomed, mount: MountId) -> Change {
+        let mut open = self.intents.open();
+        let Some(held) = open.by_id.get_mut(&self.id) else { return Change::Settled(mount, self.id) };
+        let intent = Intent { doomed, ..(*held.intent).clone() };
+        held.intent = Arc::new(intent.clone());
+        Change::Intend(mount, self.id, intent)
+    }
+
     /// It is finished, and the store knows.
     pub fn close(self) {
         let mut open = self.intents.open();

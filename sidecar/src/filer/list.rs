@@ -69,7 +69,7 @@ impl Filer {
             overlay(&names, selection, &mut listed);
             return Ok(listed);
         };
-        if self.hidden(mount, &rel)?.directory {
+        if names.is_empty() && self.hidden(mount, &rel)?.directory {
             return Err(FilerError::not_found(mount, &rel));
         }
         self.settle_what_concerns(mount, &rel).await?;

@@ -6,15 +6,16 @@
 //! rest is settled in the background, from the start of the process on. Nothing is ever deleted
 //! remotely here.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::stream::{self, StreamExt as _};
+use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use tokio_util::sync::CancellationToken;
 
 use crate::clock;
 use crate::crash;
-use crate::entry::File;
+use crate::entry::{File, Millis};
 use crate::filer::intents::Held;
 use crate::filer::{Filer, FilerError};
 use crate::mounts::Mount;
@@ -29,8 +30,8 @@ const QUESTIONS: usize = 16;
 
 /// What became of an object.
 pub enum Fate {
-    /// It is not there.
-    Gone,
+    /// It is not there, as of then.
+    Gone(Millis),
     /// It is there, and this is it now.
     There(File),
 }
@@ -52,9 +53,16 @@ impl Filer {
     async fn settle_left(&self) -> usize {
         let table = self.0.mounts.load();
         let mut left = 0;
+        // A remote that does not answer is not asked again for each, and keeps no other mount waiting.
+        let mut silent = BTreeSet::new();
         for held in self.0.intents.left() {
             match table.iter().find(|mount| mount.id == held.mount) {
-                Some(mount) => left += usize::from(self.settle_one(mount, &held).await.is_err()),
+                Some(mount) => {
+                    if silent.contains(&mount.id) || self.settle_one(mount, &held).await.is_err() {
+                        silent.insert(mount.id);
+                        left += 1;
+                    }
+                }
                 // Its mount is no more, and with it everything that was known of the path.
                 None if table.number > 0 => {
                     if let Some(begun) = self.0.intents.take_up(held.id) {
@@ -125,9 +133,8 @@ impl Filer {
             Doomed::Batch(objects) => {
                 let files = objects.iter().filter(|object| !object.marker).cloned();
                 let asked: Vec<_> = files.map(|object| self.outcome_of(mount, intent, object)).collect();
-                let changes: Vec<Result<Change, RemoteError>> =
-                    stream::iter(asked).buffer_unordered(QUESTIONS).collect().await;
-                changes.into_iter().collect()
+                // The first that cannot be told ends it: a remote that hangs must not be waited for a thousand times.
+                stream::iter(asked).buffer_unordered(QUESTIONS).try_collect().await
             }
             Doomed::Directory => {
                 let at = clock::now();
@@ -141,7 +148,7 @@ impl Filer {
                     let deletion = DirectoryDeletion { since, at, extent: Extent::Whole, hide: false, origin };
                     Change::DeleteDirectory(id, path.clone(), deletion)
                 } else {
-                    Change::Age(id, path.clone())
+                    Change::Age(id, path.clone(), at)
                 }])
             }
         }
@@ -151,9 +158,9 @@ impl Filer {
         let path = object.path;
         Ok(match self.fate(mount, &path).await? {
             Fate::There(file) => Change::PutFile(mount.id, path, file),
-            Fate::Gone => {
+            Fate::Gone(at) => {
                 let (pointer, origin) = (Some(object.pointer), intent.origin.clone());
-                let deletion = FileDeletion { since: intent.since, at: clock::now(), pointer, hide: false, origin };
+                let deletion = FileDeletion { since: intent.since, at, pointer, hide: false, origin };
                 Change::DeleteFile(mount.id, path, deletion)
             }
         })
@@ -163,7 +170,7 @@ impl Filer {
     pub(super) async fn fate(&self, mount: &Mount, rel: &RelPath) -> Result<Fate, RemoteError> {
         let asked = clock::now();
         Ok(match mount.remote.stat(&mount.prefix.key(rel)).await? {
-            None => Fate::Gone,
+            None => Fate::Gone(asked),
             Some(stat) => Fate::There(File { description: Some(stat.description), ..File::of(stat.pointer, asked) }),
         })
     }

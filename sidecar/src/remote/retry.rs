@@ -4,7 +4,8 @@
 //! that hangs is given up after half the budget, because a new connection often answers. What cannot
 //! be helped by asking again (denied, changed, rejected) is passed on at once. The stream of a read
 //! is not watched here: the reader resumes it, since only it knows how far it came. A delete may be
-//! asked for again, because one that was done already is no error.
+//! asked for again, because one that was done already is no error; a bulk request only while it is
+//! clear that it was not carried out.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -50,10 +51,12 @@ impl<R: Remote> Retry<R> {
             let message = format!("no answer within {} s", budget.as_secs_f32());
             RemoteError::new(ErrorKind::TimedOut, operation, key, message)
         };
-        let mut last = None;
+        // Sent again, a bulk request could delete what was made anew since the first was carried out.
+        let once = operation == Operation::DeleteMany;
+        let (mut last, mut unclear) = (None, None);
         for number in 0..ATTEMPTS {
             let left = deadline.saturating_duration_since(Instant::now());
-            let patience = if number == 0 { budget / 2 } else { left };
+            let patience = if number == 0 && !once { budget / 2 } else { left };
             let error = match timeout(patience, attempt()).await {
                 Ok(Ok(answer)) => return Ok(answer),
                 Ok(Err(error)) => error,
@@ -64,15 +67,21 @@ impl<R: Remote> Retry<R> {
                 }
             };
             let pause = pause(number);
-            if !error.kind.is_transient() || Instant::now() + pause >= deadline {
-                return Err(error);
+            let ambiguous = error.kind.is_ambiguous();
+            if !error.kind.is_transient() || (once && ambiguous) || Instant::now() + pause >= deadline {
+                // A delete that may have been carried out by an earlier attempt is not denied by a later one.
+                return Err(unclear.filter(|_| operation == Operation::Delete && !ambiguous).unwrap_or(error));
+            }
+            if ambiguous {
+                unclear = Some(error.clone());
             }
             last = Some(error);
             if number + 1 < ATTEMPTS {
                 sleep(pause).await;
             }
         }
-        Err(last.unwrap_or_else(timed_out))
+        let unclear = unclear.filter(|_| operation == Operation::Delete);
+        Err(unclear.or(last).unwrap_or_else(timed_out))
     }
 }
 
@@ -98,8 +107,9 @@ impl<R: Remote> Remote for Retry<R> {
         let first = objects.first().map_or("", |(key, _)| key);
         let budget = self.budget * BULK_BUDGETS;
         let mut failed = self.run(Operation::DeleteMany, first, budget, || self.inner.delete_many(objects)).await?;
-        // Keys that failed for a moment are asked for once more, without those that are done.
-        let again: Vec<usize> = failed.iter().filter(|(_, e)| e.kind.is_transient()).map(|(at, _)| *at).collect();
+        // Keys that the server was too busy for are asked for once more; what is unclear is not.
+        let busy = |error: &RemoteError| error.kind == ErrorKind::Throttled;
+        let again: Vec<usize> = failed.iter().filter(|(_, error)| busy(error)).map(|(at, _)| *at).collect();
         if !again.is_empty() {
             sleep(pause(1)).await;
             let rest: Vec<_> = again.iter().filter_map(|at| objects.get(*at).cloned()).collect();

@@ -14,7 +14,7 @@ use crate::path::RelPath;
 use crate::store::{IntentId, MountId};
 
 /// The format of values; raised when a stored type changes.
-const FORMAT: u8 = 2;
+const FORMAT: u8 = 3;
 
 /// The key of the name as a file; `None` for a mount's own directory.
 #[must_use]

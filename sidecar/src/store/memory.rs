@@ -251,7 +251,10 @@ impl State {
                         };
                     }
                 }
-                self.listings.insert((mount, directory), listing);
+                // A directory that was deleted since is none, however empty its listing.
+                if !self.buried(mount, &directory, listing.asked).directory {
+                    self.listings.insert((mount, directory), listing);
+                }
                 removed
             }
             Change::Doubt(mount, path) => {

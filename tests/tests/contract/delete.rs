@@ -93,6 +93,25 @@ async fn x1_what_is_hidden_outlives_a_restart() -> Result<()> {
     );
     assert_eq!(stage.names("/m/").await?, ["d/", "kept"]);
     assert_eq!(stage.names("/m/d/").await?, ["y"]);
+    // What was hidden to be kept is kept by every later delete, too.
+    let manifest = Manifest::new("m", "/m", "x1-hidden", &stage.proxy.endpoint(), "");
+    stage.sidecar.write_manifest("m", &manifest.clone().delete_policy("Propagate").to_yaml())?;
+    let policy = async |stage: &Stage, policy: &str| -> Result<()> {
+        while stage.status().await?["mounts"][0]["deletes"]["policy"] != policy {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        Ok(())
+    };
+    policy(&stage, "Propagate").await?;
+    let verdict = stage.delete(Door::Http, "/m/d", &[crate::stage::How::Recursive]).await?;
+    assert_eq!((verdict.done, verdict.status), (false, 409), "{}", verdict.told);
+    assert!(verdict.told.contains("HiddenKeys"), "{}", verdict.told);
+    let ignoring = [crate::stage::How::Recursive, crate::stage::How::IgnoreErrors];
+    assert!(!stage.delete(Door::Http, "/m/d", &ignoring).await?.done);
+    assert!(there(&stage, "d/x").await? && !there(&stage, "d/y").await?);
+    stage.bucket.put("d/y", "content", None).await?;
+    stage.sidecar.write_manifest("m", &manifest.delete_policy("Retain").to_yaml())?;
+    policy(&stage, "Retain").await?;
     // The mount's own directory is emptied name by name: what comes later is shown.
     assert!(stage.delete(Door::Http, "/m/", &[crate::stage::How::Recursive]).await?.done);
     stage.bucket.put("new", "content", None).await?;
@@ -264,6 +283,13 @@ async fn x5_a_client_may_name_the_version() -> Result<()> {
     assert_eq!(delete("if-match", "\"other\"").await?.status(), 412);
     assert_eq!(delete("if-unmodified-since", "Sun, 06 Nov 1994 08:49:37 GMT").await?.status(), 412);
     assert!(there(&stage, "k").await?);
+    for order in ["/m/k/", "/m/k%2F"] {
+        // A slash means the directory, however it is written, and that has no version.
+        let order = stage.client.delete(stage.sidecar.http_url(order));
+        assert_eq!(order.try_clone().unwrap().header("if-match", &etag).send().await?.status(), 412);
+        assert_eq!(order.send().await?.status(), 204);
+    }
+    assert!(there(&stage, "k").await?, "the file is another thing than the directory");
     assert_eq!(delete("if-match", &etag).await?.status(), 204);
     assert!(!there(&stage, "k").await?);
     assert_eq!(delete("if-match", &etag).await?.status(), 412, "there is no version any more");

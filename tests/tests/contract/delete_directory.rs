@@ -199,10 +199,14 @@ async fn x6_emptiness_is_for_the_remote_to_say() -> Result<()> {
         assert!(verdict.done, "only its marker is left: {}", verdict.told);
         assert_eq!(keys(&stage, &format!("{at}/looks-empty")).await?.len(), 0);
         assert_eq!(stage.head(&format!("/m/{at}/looks-empty/")).await?.status(), 404);
-        // A file and a directory of one name: the file goes, the directory is another matter.
+        // A file and a directory of one name: the order must say which, because repeated it would mean the other.
         stage.bucket.put(&format!("{at}/both"), "file", None).await?;
         stage.bucket.put(&format!("{at}/both/below"), "x", None).await?;
-        assert!(stage.delete(door, &format!("/m/{at}/both"), &[How::Recursive]).await?.done);
+        assert_eq!(stage.head(&format!("/m/{at}/both")).await?.status(), 200);
+        let verdict = stage.delete(door, &format!("/m/{at}/both"), &[How::Recursive]).await?;
+        assert_eq!((verdict.done, verdict.status), (false, 409), "{}", verdict.told);
+        assert!(verdict.told.contains("FileAndDirectory"), "{}", verdict.told);
+        assert!(stage.delete(door, &format!("/m/{at}/both"), &[]).await?.done);
         assert!(!there(&stage, &format!("{at}/both")).await? && there(&stage, &format!("{at}/both/below")).await?);
         assert!(stage.delete(door, &format!("/m/{at}/both"), &[How::Recursive]).await?.done);
         assert_eq!(keys(&stage, &format!("{at}/both")).await?.len(), 0);
@@ -243,6 +247,36 @@ async fn x6_the_mounts_own_directory_is_emptied_and_stays() -> Result<()> {
     Ok(())
 }
 
+/// What comes into a directory that was found empty was not meant by an order that is not recursive.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn x6_what_comes_meanwhile_is_not_swept() -> Result<()> {
+    let stage = Stage::with(Kind::Moto, "x6-meanwhile", |m| m.delete_policy("Propagate")).await?;
+    for door in Door::ALL {
+        let at = door.name();
+        stage.bucket.put(&format!("{at}/d/"), "", None).await?;
+        let go_on = Arc::new(Notify::new());
+        let pause = Action::PauseBodyAfter(0, Arc::clone(&go_on));
+        stage.proxy.reset();
+        stage.proxy.inject(Rule::new(pause).operation(Operation::DeleteMany).times(1));
+        let comes = async {
+            while stage.deletes() == 0 {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            stage.bucket.put(&format!("{at}/d/new"), "content", None).await?;
+            go_on.notify_one();
+            anyhow::Ok(())
+        };
+        let path = format!("/m/{at}/d");
+        let (verdict, came) = tokio::join!(stage.delete(door, &path, &[]), comes);
+        came?;
+        let verdict = verdict?;
+        assert_eq!((verdict.done, verdict.status), (false, 409), "{}", verdict.told);
+        assert!(there(&stage, &format!("{at}/d/new")).await?);
+        assert_eq!(stage.head(&format!("/m/{at}/d/new")).await?.status(), 200);
+    }
+    Ok(())
+}
+
 /// Keys that no path can name were never shown to anyone: they are left, and the delete says so.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn x6_keys_that_no_path_names_are_never_swept() -> Result<()> {
@@ -260,6 +294,25 @@ async fn x6_keys_that_no_path_names_are_never_swept() -> Result<()> {
             assert!(verdict.told.contains("3 key(s)"), "{}", verdict.told);
         }
         assert_eq!(keys(&stage, &format!("{at}/")).await?, odd.into(), "all else is gone");
+    }
+    // The mount's own directory: its marker goes, and what only looks like it stays.
+    let odd = ["/", "//", "x//y"];
+    for (prefix, keys_there, left) in [
+        ("", vec!["/", "//", "x//y", "plain"], odd.to_vec()),
+        ("p/", vec!["p/", "p//", "p/x"], vec!["p//"]),
+        ("q/", vec!["q/x"], vec![]),
+    ] {
+        let name = format!("x6-odd-root-{}", prefix.len() + usize::from(prefix == "q/"));
+        let stage = Stage::with(Kind::Moto, &name, |_| {
+            Manifest::new("m", "/m", &name, &stage.proxy.endpoint(), prefix).delete_policy("Propagate")
+        })
+        .await?;
+        for key in &keys_there {
+            stage.bucket.put(key, if *key == "p/" || *key == "//" { "" } else { "content" }, None).await?;
+        }
+        let verdict = stage.delete(Door::Http, "/m/", &[How::Recursive, How::IgnoreErrors]).await?;
+        assert_eq!(verdict.done, left.is_empty(), "{prefix:?}: {}", verdict.told);
+        assert_eq!(keys(&stage, "").await?, left.into_iter().map(str::to_owned).collect(), "{prefix:?}");
     }
     Ok(())
 }

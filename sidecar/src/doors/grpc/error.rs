@@ -30,7 +30,9 @@ fn code(error: &FilerError) -> Code {
         FilerError::NotEmpty { .. }
         | FilerError::MountRoot { .. }
         | FilerError::HoldsMount { .. }
-        | FilerError::Unnameable { .. } => Code::FailedPrecondition,
+        | FilerError::Unnameable { .. }
+        | FilerError::HiddenKeys { .. }
+        | FilerError::FileAndDirectory { .. } => Code::FailedPrecondition,
         FilerError::Store { .. } => Code::Internal,
         FilerError::Incomplete { first, .. } => code(first),
         FilerError::Remote { source, .. } => match source.kind {

@@ -115,7 +115,9 @@ fn status(error: &FilerError) -> StatusCode {
         | FilerError::NotEmpty { .. }
         | FilerError::MountRoot { .. }
         | FilerError::HoldsMount { .. }
-        | FilerError::Unnameable { .. } => StatusCode::CONFLICT,
+        | FilerError::Unnameable { .. }
+        | FilerError::HiddenKeys { .. }
+        | FilerError::FileAndDirectory { .. } => StatusCode::CONFLICT,
         FilerError::Store { .. } => StatusCode::INTERNAL_SERVER_ERROR,
         FilerError::Incomplete { first, .. } => status(first),
         FilerError::Remote { source, .. } => match source.kind {
@@ -204,6 +206,8 @@ mod tests {
             (FilerError::MountRoot { mount: mount(), path: path() }, 409),
             (FilerError::HoldsMount { path: path(), inner: "/p/i".into() }, 409),
             (FilerError::Unnameable { mount: mount(), path: path(), keys: 1 }, 409),
+            (FilerError::HiddenKeys { mount: mount(), path: path(), keys: 1 }, 409),
+            (FilerError::FileAndDirectory { mount: mount(), path: path() }, 409),
         ];
         for (error, status) in others {
             assert_eq!(Refusal::from(error).status.as_u16(), status);

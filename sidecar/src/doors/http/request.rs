@@ -51,11 +51,11 @@ impl Asked {
     /// When no key can have the path, or a parameter cannot be read.
     pub fn read(request: Parts) -> Result<Self, Refusal> {
         let raw = request.uri.path();
-        let path = path(raw).map_err(|error| Refusal::path(raw, &error))?;
+        let (path, directory) = path(raw).map_err(|error| Refusal::path(raw, &error))?;
         let accept = request.headers.get_all(ACCEPT);
         let json = accept.iter().any(|value| value.to_str().is_ok_and(|value| value.contains("application/json")));
         let mut asked = Self {
-            directory: raw.ends_with('/'),
+            directory,
             head: request.method == Method::HEAD,
             metadata: false,
             json,
@@ -87,9 +87,10 @@ impl Asked {
     }
 }
 
-fn path(raw: &str) -> Result<FilerPath, PathError> {
+/// The path, and whether it ends in a slash, however that is written.
+fn path(raw: &str) -> Result<(FilerPath, bool), PathError> {
     let text = percent_decode_str(raw).decode_utf8().map_err(|_| PathError::NotText)?;
-    FilerPath::parse(&text)
+    Ok((FilerPath::parse(&text)?, text.ends_with('/')))
 }
 
 fn limit(path: &FilerPath, value: &str) -> Result<usize, Refusal> {

@@ -14,7 +14,7 @@ use crate::filer::delete::Deletion;
 use crate::filer::settle::Fate;
 use crate::path::RelPath;
 use crate::remote::{ErrorKind, RemoteError};
-use crate::store::{Change, Doomed, DoomedObject, FileDeletion, IntentId};
+use crate::store::{Change, Doomed, DoomedObject, FileDeletion};
 
 /// Questions under way at once, where each object is asked for.
 const QUESTIONS: usize = 16;
@@ -35,6 +35,10 @@ impl Deletion {
             Err(error) => return Batched::none(objects, &error),
         };
         crash::point("batch-intent-durable");
+        if let Err(error) = self.allowed() {
+            self.give_up(begun, Vec::new()).await;
+            return Batched::none(objects, &error);
+        }
         let keys: Vec<_> = objects.iter().map(|object| (self.key(object), object.pointer.clone())).collect();
         let answer = self.mount.remote.delete_many(&keys).await;
         crash::point("batch-answered");
@@ -42,9 +46,18 @@ impl Deletion {
             Ok(failed) => failed,
             Err(error) => (0..objects.len()).map(|at| (at, error.clone())).collect(),
         };
-        let (fates, unclear) = self.fates(&objects, failed).await;
-        let outcome = self.finish(&objects, fates, since, (!unclear).then_some(begun.id)).await;
-        if !unclear && outcome.is_ok() {
+        let fates = self.fates(&objects, failed).await;
+        let unclear = objects.iter().zip(&fates).filter(|(_, fate)| matches!(fate, End::Unclear(_)));
+        let unclear: Vec<DoomedObject> = unclear.map(|(object, _)| object.clone()).collect();
+        // What is still unclear keeps an intent of its own, in the transaction that ends the rest.
+        let intent = if unclear.is_empty() {
+            Change::Settled(self.mount.id, begun.id)
+        } else {
+            begun.narrow(Doomed::Batch(unclear), self.mount.id)
+        };
+        let clear = matches!(intent, Change::Settled(..));
+        let outcome = self.finish(&objects, fates, since, intent).await;
+        if clear && outcome.is_ok() {
             begun.close();
         }
         crash::point("batch-deleted-locally");
@@ -55,50 +68,48 @@ impl Deletion {
         if object.marker { self.mount.prefix.below(&object.path) } else { self.mount.prefix.key(&object.path) }
     }
 
-    /// Which of the failures are none, because the object is gone; and whether some cannot be told.
-    async fn fates(
-        &self,
-        objects: &[DoomedObject],
-        failed: Vec<(usize, RemoteError)>,
-    ) -> (Vec<Option<RemoteError>>, bool) {
-        let mut fates: Vec<Option<RemoteError>> = vec![None; objects.len()];
-        let mut unclear = false;
-        let asked: Vec<_> = failed
+    /// What became of each object: where the answer leaves it open, the remote is asked.
+    async fn fates(&self, objects: &[DoomedObject], failed: Vec<(usize, RemoteError)>) -> Vec<End> {
+        let now = clock::now();
+        let mut fates: Vec<End> = objects.iter().map(|_| End::Gone(now)).collect();
+        let mut open = Vec::new();
+        for (at, error) in failed {
+            let asks = (error.kind.is_ambiguous() || error.kind == ErrorKind::Changed) && !objects[at].marker;
+            if asks {
+                open.push((at, error.clone()));
+            }
+            fates[at] = if error.kind.is_ambiguous() { End::Unclear(error) } else { End::There(error) };
+        }
+        let asked: Vec<_> = open
             .into_iter()
-            .map(|(at, error)| async move {
-                let changed = error.kind == ErrorKind::Changed;
-                if !(error.kind.is_ambiguous() || changed) || objects[at].marker {
-                    return (at, Some(error), false);
-                }
-                match self.filer.fate(&self.mount, &objects[at].path).await {
-                    Ok(Fate::Gone) => (at, None, false),
-                    Ok(Fate::There(_)) => (at, Some(error), false),
-                    Err(_) => (at, Some(error), !changed),
-                }
-            })
+            .map(|(at, error)| async move { (at, self.filer.fate(&self.mount, &objects[at].path).await, error) })
             .collect();
         let mut asked = stream::iter(asked).buffer_unordered(QUESTIONS);
-        while let Some((at, fate, not_told)) = asked.next().await {
-            fates[at] = fate;
-            unclear |= not_told;
+        while let Some((at, fate, error)) = asked.next().await {
+            fates[at] = match fate {
+                Ok(Fate::Gone(asked)) => End::Gone(asked),
+                Ok(Fate::There(_)) => End::There(error),
+                // A remote that does not answer is not asked a thousand times.
+                Err(_) => break,
+            };
         }
-        (fates, unclear)
+        fates
     }
 
-    /// Takes away what is gone; ends the intent, unless something of it is still unclear.
+    /// Takes away what is gone, and ends or narrows the intent.
     async fn finish(
         &self,
         objects: &[DoomedObject],
-        fates: Vec<Option<RemoteError>>,
+        fates: Vec<End>,
         since: Millis,
-        intent: Option<IntentId>,
+        intent: Change,
     ) -> Result<Batched, FilerError> {
-        let (at, origin) = (clock::now(), self.origin());
+        let origin = self.origin();
         let mut batched = Batched::default();
         let mut changes = Vec::with_capacity(objects.len() + 1);
         for (object, fate) in objects.iter().zip(fates) {
             match fate {
-                None => {
+                End::Gone(at) => {
                     batched.deleted += 1;
                     if !object.marker {
                         let pointer = Some(object.pointer.clone());
@@ -106,21 +117,31 @@ impl Deletion {
                         changes.push(Change::DeleteFile(self.mount.id, object.path.clone(), deletion));
                     }
                 }
-                Some(error) if error.kind == ErrorKind::Changed => {
+                End::There(error) if error.kind == ErrorKind::Changed => {
                     changes.push(Change::Doubt(self.mount.id, object.path.clone()));
                     batched.failures.push((object.path.clone(), FilerError::conflict(&self.mount, &object.path)));
                 }
-                Some(error) => {
+                End::There(error) | End::Unclear(error) => {
                     let failure = FilerError::remote(&self.mount, &object.path, error);
                     batched.failures.push((object.path.clone(), failure));
                 }
             }
         }
-        changes.extend(intent.map(|id| Change::Settled(self.mount.id, id)));
+        changes.push(intent);
         self.mount.metrics.deletes.objects.inc_by(batched.deleted);
         self.commit(changes).await?;
         Ok(batched)
     }
+}
+
+/// What became of one object.
+enum End {
+    /// It is gone, as of then.
+    Gone(Millis),
+    /// It is there.
+    There(RemoteError),
+    /// The remote has not said.
+    Unclear(RemoteError),
 }
 
 impl Batched {

@@ -7,7 +7,7 @@ use remotemount_crds::DeletePolicy;
 
 use crate::clock;
 use crate::crash;
-use crate::entry::{Entry, Millis};
+use crate::entry::{Entry, Millis, Pointer};
 use crate::filer::FilerError;
 use crate::filer::delete::{DeleteAnswer, Deleted, Deletion};
 use crate::path::{Child, RelPath, child_of};
@@ -15,8 +15,8 @@ use crate::remote::{ListPage, ListRequest};
 use crate::store::{Change, Cursor, DirectoryDeletion, Extent, FileDeletion};
 
 impl Deletion {
-    /// Deletes a directory that the remote has; `page` is the beginning of what lies below it.
-    pub(super) async fn directory(&self, page: ListPage) -> DeleteAnswer {
+    /// Deletes a directory that the remote has; `page` is the beginning of what lies below it as of `asked`.
+    pub(super) async fn directory(&self, page: ListPage, asked: Millis) -> DeleteAnswer {
         if !self.order.recursive {
             let own_marker = self.mount.prefix.below(&self.rel);
             let other = page.objects.iter().any(|(key, pointer)| *key != own_marker || pointer.size > 0);
@@ -30,7 +30,7 @@ impl Deletion {
         match self.mount.delete_policy {
             DeletePolicy::Retain if self.rel.is_root() => self.hide_children().await,
             DeletePolicy::Retain => self.directory_here(clock::now(), Extent::Whole, true).await,
-            _ => self.sweep(page).await,
+            _ => self.sweep(page, asked).await,
         }
     }
 
@@ -83,8 +83,8 @@ impl Deletion {
                 .iter()
                 .map(|(key, pointer)| (child_of(&below, key), Some(pointer.clone())))
                 .chain(page.prefixes.iter().map(|prefix| (child_of(&below, prefix), None)))
-                .filter_map(|(child, pointer)| self.hide(&child, pointer))
-                .collect();
+                .filter_map(|(child, pointer)| self.hide(&child, pointer).transpose())
+                .collect::<Result<_, _>>()?;
             count += changes.len() as u64;
             if !changes.is_empty() {
                 self.commit(changes).await?;
@@ -98,21 +98,26 @@ impl Deletion {
         }
     }
 
-    fn hide(&self, child: &Child, pointer: Option<crate::entry::Pointer>) -> Option<Change> {
+    /// Hides a child that is not hidden yet.
+    fn hide(&self, child: &Child, pointer: Option<Pointer>) -> Result<Option<Change>, FilerError> {
         let (mount, at, origin) = (self.mount.id, clock::now(), self.origin());
-        match child {
-            Child::File(name) => Some(Change::DeleteFile(
-                mount,
-                self.rel.child(name),
-                FileDeletion { since: at, at, pointer, hide: true, origin },
-            )),
-            Child::Directory(name) => Some(Change::DeleteDirectory(
-                mount,
-                self.rel.child(name),
-                DirectoryDeletion { since: at, at, extent: Extent::Whole, hide: true, origin },
-            )),
+        let hidden = |path: &RelPath| {
+            let hidden = self.filer.0.store.hidden(mount, path);
+            hidden.map_err(|error| FilerError::store(&self.mount, path, error))
+        };
+        Ok(match child {
+            Child::File(name) => {
+                let path = self.rel.child(name);
+                let deletion = FileDeletion { since: at, at, pointer, hide: true, origin };
+                (!hidden(&path)?.file).then(|| Change::DeleteFile(mount, path, deletion))
+            }
+            Child::Directory(name) => {
+                let path = self.rel.child(name);
+                let deletion = DirectoryDeletion { since: at, at, extent: Extent::Whole, hide: true, origin };
+                (!hidden(&path)?.directory).then(|| Change::DeleteDirectory(mount, path, deletion))
+            }
             Child::Marker | Child::Unnameable => None,
-        }
+        })
     }
 
     /// The files below that exist nowhere else.

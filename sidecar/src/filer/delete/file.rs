@@ -20,11 +20,16 @@ impl Deletion {
         }
         let (begun, since) = self.begin(self.rel.clone(), Doomed::File(pointer.clone())).await?;
         crash::point("intent-durable");
+        // Keeping it took its time; the policy may be another by now.
+        if let Err(error) = self.allowed() {
+            self.give_up(begun, Vec::new()).await;
+            return Err(error);
+        }
         let key = self.mount.prefix.key(&self.rel);
         let answer = self.mount.remote.delete(&key, Some(&pointer)).await;
         crash::point("remote-answered");
         match answer {
-            Ok(()) => self.gone(begun, since, pointer).await,
+            Ok(()) => self.gone(begun, since, pointer, clock::now()).await,
             Err(error) if error.kind == ErrorKind::Changed => self.changed(begun, since, pointer, error).await,
             Err(error) if error.kind.is_ambiguous() => self.unclear(begun, since, pointer, error).await,
             Err(error) => {
@@ -34,9 +39,9 @@ impl Deletion {
         }
     }
 
-    /// The object is gone: now what is known of it goes, with the intent, in one transaction.
-    async fn gone(&self, begun: Begun, since: Millis, pointer: Pointer) -> DeleteAnswer {
-        let deletion = self.deletion(since, Some(pointer), false);
+    /// The object is gone as of `at`: now what is known of it goes, with the intent, in one transaction.
+    async fn gone(&self, begun: Begun, since: Millis, pointer: Pointer, at: Millis) -> DeleteAnswer {
+        let deletion = FileDeletion { at, ..self.deletion(since, Some(pointer), false) };
         let settled = Change::Settled(self.mount.id, begun.id);
         self.commit(vec![Change::DeleteFile(self.mount.id, self.rel.clone(), deletion), settled]).await?;
         crash::point("local-delete-durable");
@@ -48,7 +53,7 @@ impl Deletion {
     /// The remote refused because of the version: it has another one by now, or none.
     async fn changed(&self, begun: Begun, since: Millis, pointer: Pointer, error: RemoteError) -> DeleteAnswer {
         match self.filer.fate(&self.mount, &self.rel).await {
-            Ok(Fate::Gone) => self.gone(begun, since, pointer).await,
+            Ok(Fate::Gone(at)) => self.gone(begun, since, pointer, at).await,
             Ok(Fate::There(file)) => {
                 self.give_up(begun, vec![Change::PutFile(self.mount.id, self.rel.clone(), file)]).await;
                 Err(FilerError::conflict(&self.mount, &self.rel))
@@ -64,7 +69,7 @@ impl Deletion {
     /// The request may have been carried out or not: the remote knows, now or later.
     async fn unclear(&self, begun: Begun, since: Millis, pointer: Pointer, error: RemoteError) -> DeleteAnswer {
         match self.filer.fate(&self.mount, &self.rel).await {
-            Ok(Fate::Gone) => self.gone(begun, since, pointer).await,
+            Ok(Fate::Gone(at)) => self.gone(begun, since, pointer, at).await,
             Ok(Fate::There(file)) => {
                 self.give_up(begun, vec![Change::PutFile(self.mount.id, self.rel.clone(), file)]).await;
                 Err(FilerError::remote(&self.mount, &self.rel, error))

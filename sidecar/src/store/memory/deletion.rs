@@ -16,10 +16,10 @@ impl State {
             }
             Change::DeleteFile(mount, path, deletion) => self.delete_file(mount, &path, deletion),
             Change::DeleteDirectory(mount, path, deletion) => self.delete_directory(mount, &path, deletion),
-            Change::Age(mount, path) => {
+            Change::Age(mount, path, at) => {
                 for ((id, candidate), directory) in &mut self.directories {
                     if *id == mount && (*candidate == path || inside(candidate, &path)) {
-                        (directory.asked, directory.file_absent) = (Millis(0), None);
+                        *directory = directory.aged(at);
                     }
                 }
                 self.forget_listings(mount, &path);
@@ -34,7 +34,10 @@ impl State {
             return;
         }
         let key = (mount, path.clone());
-        let goes = self.files.get(&key).is_some_and(|row| row.pointer.is_none() || row.asked.gives_way_to(deletion.at));
+        let goes = self
+            .files
+            .get(&key)
+            .is_some_and(|r| deletion.hide || r.pointer.is_none() || r.asked.gives_way_to(deletion.at));
         let row = if goes { self.files.remove(&key) } else { None };
         let tomb = (mount, path.clone(), false);
         let told = self.buried(mount, path, deletion.since).file;
@@ -46,13 +49,14 @@ impl State {
             self.tell(mount, path, Some(Entry::File(old)), None, deletion.origin);
         }
         self.bury(tomb, deletion.at, deletion.hide);
-        self.age_what_may_be_empty(mount, path);
+        self.age_what_may_be_empty(mount, path, deletion.at);
     }
 
     fn delete_directory(&mut self, mount: MountId, path: &RelPath, deletion: DirectoryDeletion) {
         let local_only = deletion.extent == Extent::LocalOnly;
         let mut removed = self.sweep(mount, path, &|_, _, entry| match entry {
             Entry::File(File { pointer: None, .. }) => true,
+            _ if deletion.hide => true,
             Entry::File(file) => !local_only && file.asked.gives_way_to(deletion.at),
             Entry::Directory(directory) => !local_only && directory.asked.gives_way_to(deletion.at),
         });
@@ -73,7 +77,7 @@ impl State {
             self.hidden.retain(|(id, candidate, _)| *id != mount || !inside(candidate, path));
         }
         self.bury((mount, path.clone(), true), deletion.at, deletion.hide);
-        self.age_what_may_be_empty(mount, path);
+        self.age_what_may_be_empty(mount, path, deletion.at);
     }
 
     /// Takes away the directory and what is below it, children before their directories.
@@ -117,14 +121,14 @@ impl State {
         self.listings.retain(|(id, candidate), _| *id != mount || !(candidate == path || inside(candidate, path)));
     }
 
-    fn age_what_may_be_empty(&mut self, mount: MountId, path: &RelPath) {
+    fn age_what_may_be_empty(&mut self, mount: MountId, path: &RelPath, at: Millis) {
         for above in path.ancestors() {
             if !self.children(mount, &above).is_empty() {
                 return;
             }
             self.listings.remove(&(mount, above.clone()));
             if let Some(directory) = self.directories.get_mut(&(mount, above)) {
-                (directory.asked, directory.file_absent) = (Millis(0), None);
+                *directory = directory.aged(at);
             }
         }
     }
@@ -139,7 +143,7 @@ impl State {
 
     pub(super) fn buried(&self, mount: MountId, path: &RelPath, asked: Millis) -> Halves {
         self.covered(path, |path, directory| {
-            self.tombstones.get(&(mount, path.clone(), directory)).is_some_and(|until| *until >= asked)
+            self.tombstones.get(&(mount, path.clone(), directory)).is_some_and(|until| until.outdates(asked))
         })
     }
 

@@ -16,7 +16,7 @@ impl Tables<'_> {
     pub fn delete_file(&mut self, mount: MountId, path: &RelPath, deletion: &FileDeletion) -> Result<(), Error> {
         let Some(key) = layout::file_key(mount, path) else { return Ok(()) };
         let row: Option<File> = self.get(&key)?;
-        let row = row.filter(|row| row.pointer.is_none() || row.asked.gives_way_to(deletion.at));
+        let row = row.filter(|row| deletion.hide || row.pointer.is_none() || row.asked.gives_way_to(deletion.at));
         if row.is_some() {
             self.entries.remove(key.as_slice())?;
         }
@@ -28,7 +28,7 @@ impl Tables<'_> {
             self.tell(mount, path, Some(Entry::File(old)), None, deletion.origin.clone());
         }
         self.bury(&key, deletion.at, deletion.hide)?;
-        self.age_what_may_be_empty(mount, path)
+        self.age_what_may_be_empty(mount, path, deletion.at)
     }
 
     /// Takes a directory away, with all or some of what is below it.
@@ -41,6 +41,7 @@ impl Tables<'_> {
         let local_only = deletion.extent == Extent::LocalOnly;
         let mut removed = self.sweep(mount, path, |_, entry| match entry {
             Entry::File(File { pointer: None, .. }) => true,
+            _ if deletion.hide => true,
             Entry::File(file) => !local_only && file.asked.gives_way_to(deletion.at),
             Entry::Directory(directory) => !local_only && directory.asked.gives_way_to(deletion.at),
         })?;
@@ -66,11 +67,11 @@ impl Tables<'_> {
             }
         }
         self.bury(&layout::half_key(mount, path, true), deletion.at, deletion.hide)?;
-        self.age_what_may_be_empty(mount, path)
+        self.age_what_may_be_empty(mount, path, deletion.at)
     }
 
     /// Makes the directories at and below `path` be asked for again.
-    pub fn age(&mut self, mount: MountId, path: &RelPath) -> Result<(), Error> {
+    pub fn age(&mut self, mount: MountId, path: &RelPath, at: Millis) -> Result<(), Error> {
         let mut keys = Vec::new();
         for range in [layout::children(mount, path), layout::deeper(mount, path)] {
             for row in self.entries.range(range.start.as_slice()..range.end.as_slice())? {
@@ -82,20 +83,20 @@ impl Tables<'_> {
         }
         keys.extend(layout::directory_key(mount, path));
         for key in keys {
-            self.age_row(&key)?;
+            self.age_row(&key, at)?;
         }
         self.forget_listings(mount, path)
     }
 
-    fn age_row(&mut self, key: &[u8]) -> Result<(), Error> {
+    fn age_row(&mut self, key: &[u8], at: Millis) -> Result<(), Error> {
         match self.get::<Directory>(key)? {
-            Some(directory) => self.put(key, &Directory { asked: Millis(0), file_absent: None, ..directory }),
+            Some(directory) => self.put(key, &directory.aged(at)),
             None => Ok(()),
         }
     }
 
     /// Object stores have no empty directories: what may have held nothing else is asked for again.
-    fn age_what_may_be_empty(&mut self, mount: MountId, path: &RelPath) -> Result<(), Error> {
+    fn age_what_may_be_empty(&mut self, mount: MountId, path: &RelPath, at: Millis) -> Result<(), Error> {
         for above in path.ancestors() {
             let range = layout::children(mount, &above);
             if self.entries.range(range.start.as_slice()..range.end.as_slice())?.next().is_some() {
@@ -103,7 +104,7 @@ impl Tables<'_> {
             }
             self.listings.remove(layout::listing_key(mount, &above).as_slice())?;
             if let Some(key) = layout::directory_key(mount, &above) {
-                self.age_row(&key)?;
+                self.age_row(&key, at)?;
             }
         }
         Ok(())
@@ -130,7 +131,7 @@ fn until(tombstones: &impl Rows, key: &[u8]) -> Result<Option<Millis>, Error> {
 
 /// Which halves of the name were deleted since `asked`.
 pub fn buried(tombstones: &impl Rows, mount: MountId, path: &RelPath, asked: Millis) -> Result<Halves, Error> {
-    covered(tombstones, mount, path, |value| layout::decode(value).is_some_and(|until: Millis| until >= asked))
+    covered(tombstones, mount, path, |value| layout::decode(value).is_some_and(|until: Millis| until.outdates(asked)))
 }
 
 /// Which halves of the name are hidden for good.

@@ -20,12 +20,10 @@ pub fn retired(table: &mut Bytes<'_>, live: &[MountId], limit: usize) -> Result<
             from = range.end;
             continue;
         }
-        let mut left = limit;
-        table.retain_in(range.start.as_slice()..range.end.as_slice(), |_, _| {
-            let keep = left == 0;
-            left = left.saturating_sub(1);
-            keep
-        })?;
+        // Up to the row that is beyond the limit, so that no row is read that stays.
+        let beyond = table.range(range.start.as_slice()..range.end.as_slice())?.nth(limit).transpose()?;
+        let end = beyond.map_or(range.end, |(key, _)| key.value().to_vec());
+        table.retain_in(range.start.as_slice()..end.as_slice(), |_, _| false)?;
         return Ok(true);
     }
 }

@@ -5,6 +5,7 @@
 //! decides which changes belong together. Events are gathered, in order, for [`super::log`] to write.
 
 use std::cmp::Reverse;
+use std::collections::HashSet;
 
 use ::redb::{Error, ReadableTable as _, Table};
 use serde::Serialize;
@@ -77,7 +78,7 @@ impl Tables<'_> {
             }
             Change::DeleteFile(mount, path, deletion) => self.delete_file(*mount, path, deletion)?,
             Change::DeleteDirectory(mount, path, deletion) => self.delete_directory(*mount, path, deletion)?,
-            Change::Age(mount, path) => self.age(*mount, path)?,
+            Change::Age(mount, path, at) => self.age(*mount, path, *at)?,
         }
         Ok(0)
     }
@@ -191,7 +192,10 @@ impl Tables<'_> {
                 Entry::Directory(_) => self.directory_gone(mount, &path, before)?,
             };
         }
-        self.listings.insert(layout::listing_key(mount, directory).as_slice(), encode(listing)?.as_slice())?;
+        // A directory that was deleted since is none, however empty its listing.
+        if !buried(&self.tombstones, mount, directory, listing.asked)?.directory {
+            self.listings.insert(layout::listing_key(mount, directory).as_slice(), encode(listing)?.as_slice())?;
+        }
         Ok(removed)
     }
 
@@ -203,7 +207,8 @@ impl Tables<'_> {
         path: &RelPath,
         goes: impl Fn(&RelPath, &Entry) -> bool,
     ) -> Result<Vec<(RelPath, Entry)>, Error> {
-        let mut stay = Vec::new();
+        // The directories above what stays.
+        let mut held = HashSet::new();
         let mut removed: Vec<(RelPath, Entry)> = Vec::new();
         for range in [layout::children(mount, path), layout::deeper(mount, path)] {
             let range = range.start.as_slice()..range.end.as_slice();
@@ -212,16 +217,15 @@ impl Tables<'_> {
                 if let Some((path, entry)) = row_of(key.value(), value.value())
                     && !goes(&path, &entry)
                 {
-                    stay.push(path);
+                    held.extend(path.ancestors());
                 }
             }
         }
         let own = layout::directory_key(mount, path).filter(|_| !path.is_root());
-        let holds = |candidate: &RelPath| stay.iter().any(|kept| kept.ancestors().any(|above| above == *candidate));
         let mut take = |key: &[u8], value: &[u8]| {
             // A row that cannot be read goes, too, and nobody ever knew of it.
             let Some((path, entry)) = row_of(key, value) else { return true };
-            let take = goes(&path, &entry) && !(matches!(entry, Entry::Directory(_)) && holds(&path));
+            let take = goes(&path, &entry) && !(matches!(entry, Entry::Directory(_)) && held.contains(&path));
             if take {
                 removed.push((path, entry));
             }
