@@ -114,7 +114,9 @@ async fn deletes_reach_the_bucket_or_say_why_not() -> Result<()> {
     lookup(&mut filer, "/m/other", "z").await?;
     let outside = delete(&mut filer, order("/elsewhere", "z")).await?;
     assert!(outside.error.contains("no mount covers this path"), "{outside:?}");
-    for (directory, name) in [("/m", ""), ("/m", ".."), ("/m", "a/b"), ("m", "a"), ("/", "")] {
+    let root = delete(&mut filer, DeleteEntryRequest { is_recursive: true, ..order("/", "") }).await?;
+    assert!(root.error.contains("/m leads to another mount"), "{root:?}");
+    for (directory, name) in [("/m", ""), ("/m", ".."), ("/m", "a/b"), ("m", "a"), ("", "")] {
         let status = filer.delete_entry(order(directory, name)).await.unwrap_err();
         assert_eq!(status.code(), Code::InvalidArgument, "{directory} {name}: {status}");
     }

@@ -163,7 +163,7 @@ impl Stage {
     }
 
     async fn delete_grpc(&self, path: &str, how: &[How]) -> Result<Verdict> {
-        let (directory, name) = path.trim_end_matches('/').rsplit_once('/').context("a path")?;
+        let (directory, name) = path.trim_end_matches('/').rsplit_once('/').unwrap_or_default();
         let order = DeleteEntryRequest {
             directory: if directory.is_empty() { "/" } else { directory }.to_owned(),
             name: name.to_owned(),

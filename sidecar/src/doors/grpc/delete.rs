@@ -35,7 +35,8 @@ pub async fn answer(
     mounts: &Mounts,
     asked: proto::DeleteEntryRequest,
 ) -> Result<Response<proto::DeleteEntryResponse>, Status> {
-    if asked.name.is_empty() {
+    // Only the root has no name; elsewhere a name that was forgotten must not mean all that is there.
+    if asked.name.is_empty() && asked.directory != "/" {
         return Err(error::invalid("a name is missing: to delete a directory, name it in the one that holds it"));
     }
     let path = request::path(&asked.directory, &asked.name)?;
