@@ -59,9 +59,8 @@ impl Tables<'_> {
         // One tombstone now stands for those of what was below.
         for range in [layout::children(mount, path), layout::deeper(mount, path)] {
             let range = range.start.as_slice()..range.end.as_slice();
-            self.tombstones.retain_in(range.clone(), |_, value| {
-                !layout::decode(value).is_some_and(|at: Millis| at <= deletion.at)
-            })?;
+            self.tombstones
+                .retain_in(range.clone(), |_, value| layout::decode(value).is_none_or(|at: Millis| at > deletion.at))?;
             if deletion.hide {
                 self.hidden.retain_in(range, |_, _| false)?;
             }
