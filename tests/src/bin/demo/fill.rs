@@ -11,11 +11,11 @@ use remotemount_tests::bucket::Bucket;
 
 use crate::screen;
 
-/// Albums in a year's directory; years are 2019 to 2024.
-const ALBUMS: usize = 10;
+/// Albums in a year's directory; years are 2019 to 2023.
+const ALBUMS: usize = 12;
 /// Objects in an album.
 const PICTURES: usize = 90;
-const YEARS: std::ops::RangeInclusive<usize> = 2019..=2024;
+const YEARS: std::ops::RangeInclusive<usize> = 2019..=2023;
 const BATCH: usize = 1000;
 
 /// Where the large object is.
@@ -53,6 +53,11 @@ pub fn text(key: &str) -> String {
 /// How many objects an album has.
 pub fn pictures() -> usize {
     PICTURES
+}
+
+/// How many objects a year has.
+pub fn pictures_of_a_year() -> usize {
+    ALBUMS * PICTURES
 }
 
 /// Fills the bucket, telling how far it is.

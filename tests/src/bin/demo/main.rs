@@ -1,4 +1,4 @@
-//! `make demo`: a bucket of 5,000 objects, mounted lazily, one step at a time.
+//! `make demo`: a bucket of 5,000 objects, mounted lazily, read and deleted from, one step at a time.
 //!
 //! Starts a real S3 server (SeaweedFS) in a temporary folder, a proxy in front of it that counts
 //! requests, and the real sidecar with `examples/remotemount.yaml`. Every step shows the command that
@@ -8,6 +8,8 @@
 //! Nothing is left running, unless KEEP is set: then all stays up until Ctrl-C.
 #![forbid(unsafe_code)]
 
+mod delete;
+mod events;
 mod example;
 mod fill;
 mod screen;
@@ -19,14 +21,16 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use remotemount_tests::bucket::Bucket;
+use remotemount_tests::manifest::SECRET;
 use remotemount_tests::proxy::Proxy;
-use remotemount_tests::s3_server::{Kind, S3Server};
+use remotemount_tests::s3_server::{Kind, PLAIN_ACCESS_KEY, PLAIN_SECRET_KEY, S3Server};
 use remotemount_tests::sidecar::Sidecar;
 use remotemount_tests::wire;
 use tempfile::TempDir;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::example::Example;
+use crate::walk::Walk;
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -60,7 +64,7 @@ fn stopped() -> ExitCode {
 async fn show() -> Result<bool> {
     let keep = std::env::var("KEEP").is_ok_and(|value| !value.is_empty() && value != "0");
     let example = Example::read()?;
-    println!("RemoteMount demo: a bucket, mounted lazily and read over HTTP\n");
+    println!("RemoteMount demo: a bucket, mounted lazily, read and deleted from over HTTP\n");
 
     println!("Starting");
     let folder = TempDir::with_prefix("remotemount-demo-").context("making a temporary folder")?;
@@ -78,13 +82,19 @@ async fn show() -> Result<bool> {
     screen::fact("manifest", &example.shown_path);
     screen::fact("endpoint", &format!("{} in the file, {} here", example.endpoint, proxy.endpoint()));
     let yaml = example.at(&proxy.endpoint())?;
+    screen::fact("credentials", "of a user who may read and write, and whom the bucket's policies bind");
     let begun = Instant::now();
-    let sidecar = Sidecar::builder().manifest(&example.name, &yaml).start().await?;
+    let sidecar = Sidecar::builder().manifest(&example.name, &yaml);
+    let sidecar = sidecar.credentials(SECRET, PLAIN_ACCESS_KEY, PLAIN_SECRET_KEY).start().await?;
     screen::fact("sidecar", &format!("ready after {}, pid {}", screen::time(begun.elapsed()), sidecar.pid()));
     let probes = settled(&sidecar, &proxy).await?;
     screen::fact("asked so far", &format!("{probes}, to see whether the remote answers"));
 
-    let missed = walk::walk(&sidecar, &proxy, &example, &contents).await?;
+    let mut walk = Walk::new(&sidecar, &proxy, &example)?;
+    walk.read(&contents).await;
+    let files = walk.delete(&bucket, &yaml).await;
+    walk.events(folder.path(), files).await;
+    let missed = walk.visit.missed();
     if missed == 0 {
         println!("\nEvery step cost the remote what it should.");
     } else {

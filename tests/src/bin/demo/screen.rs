@@ -5,10 +5,12 @@
 
 use std::time::Duration;
 
-use crate::visit::Cost;
+use crate::visit::{Cost, NOTHING};
 
 /// How wide what came back is.
 const ANSWER: usize = 58;
+/// How wide a count of requests is.
+const WIDTH: usize = 7;
 
 /// A line of the set-up.
 pub fn fact(name: &str, value: &str) {
@@ -21,10 +23,11 @@ pub fn time(time: Duration) -> String {
     if millis < 1000.0 { format!("{millis:.1} ms") } else { format!("{:.1} s", millis / 1000.0) }
 }
 
-/// The line above the first step.
-pub fn heading(url: &str) {
-    println!("\nReading, with F={url}");
-    println!("  {:>2}  {:<ANSWER$}  {:>9}  {:>4} {:>4} {:>4}", "", "", "time", "HEAD", "LIST", "GET");
+/// The lines above the first step of a part.
+pub fn heading(text: &str) {
+    println!("\n{text}");
+    let columns: Vec<String> = NOTHING.columns().iter().map(|(name, _)| format!("{name:>WIDTH$}")).collect();
+    println!("  {:>2}  {:<ANSWER$}  {:>9} {}", "", "", "time", columns.concat());
 }
 
 /// A step, before it is done.
@@ -38,13 +41,8 @@ pub fn outcome(answer: &str, time_taken: Duration, cost: Cost, problems: &[Strin
     let verdict = if problems.is_empty() { "ok" } else { "NOT AS EXPECTED" };
     let length = answer.chars().count();
     let padding = " ".repeat(ANSWER.saturating_sub(length));
-    println!(
-        "      {answer}{padding}  {:>9}  {:>4} {:>4} {:>4}  {verdict}",
-        time(time_taken),
-        cost.head,
-        cost.list,
-        cost.get
-    );
+    let columns: Vec<String> = cost.columns().iter().map(|(_, count)| format!("{count:>WIDTH$}")).collect();
+    println!("      {answer}{padding}  {:>9} {}  {verdict}", time(time_taken), columns.concat());
     for problem in problems {
         println!("      !! {problem}");
     }

@@ -27,16 +27,32 @@ pub struct Cost {
     pub list: usize,
     /// GET of objects.
     pub get: usize,
+    /// DELETE of one object.
+    pub delete: usize,
+    /// DeleteObjects: up to 1,000 in a request.
+    pub bulk: usize,
 }
 
-/// A HEAD and a LIST: what it takes to know a name.
-pub const LOOKUP: Cost = Cost { head: 1, list: 1, get: 0 };
 /// Nothing.
-pub const NOTHING: Cost = Cost { head: 0, list: 0, get: 0 };
+pub const NOTHING: Cost = Cost { head: 0, list: 0, get: 0, delete: 0, bulk: 0 };
+/// A HEAD and a LIST: what it takes to know a name.
+pub const LOOKUP: Cost = Cost { head: 1, list: 1, ..NOTHING };
+
+impl Cost {
+    /// In the order of the columns.
+    pub fn columns(self) -> [(&'static str, usize); 5] {
+        [("HEAD", self.head), ("LIST", self.list), ("GET", self.get), ("DELETE", self.delete), ("BULK", self.bulk)]
+    }
+
+    fn total(self) -> usize {
+        self.columns().iter().map(|(_, count)| count).sum()
+    }
+}
 
 impl fmt::Display for Cost {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "HEAD {}, LIST {}, GET {}", self.head, self.list, self.get)
+        let columns: Vec<String> = self.columns().iter().map(|(name, count)| format!("{name} {count}")).collect();
+        f.write_str(&columns.join(", "))
     }
 }
 
@@ -57,9 +73,9 @@ impl<'p> Visit<'p> {
         Ok(Visit { client, proxy, steps: 0, missed: 0 })
     }
 
-    /// Names the columns, and the address that commands call `$F`.
-    pub fn heading(&self, url: &str) {
-        screen::heading(url);
+    /// Begins a part: what it is about, and what commands call `$F` and the like.
+    pub fn heading(&self, text: &str) {
+        screen::heading(text);
     }
 
     /// A line that belongs to the step before.
@@ -75,6 +91,18 @@ impl<'p> Visit<'p> {
         expected: Cost,
         work: impl Future<Output = Result<String>>,
     ) {
+        self.step_and_look(title, command, expected, work, async { Ok(String::new()) }).await;
+    }
+
+    /// The same; `look` sees what it did to the bucket, and takes none of its time.
+    pub async fn step_and_look(
+        &mut self,
+        title: &str,
+        command: &str,
+        expected: Cost,
+        work: impl Future<Output = Result<String>>,
+        look: impl Future<Output = Result<String>>,
+    ) {
         self.steps += 1;
         screen::step(self.steps, title, command);
         self.proxy.reset();
@@ -85,14 +113,17 @@ impl<'p> Visit<'p> {
         self.proxy.quiet().await;
         let cost = self.cost();
         let mut problems = Vec::new();
-        let answer = outcome.unwrap_or_else(|error| {
-            problems.push(format!("{error:#}"));
-            "failed".to_owned()
-        });
+        let mut told = |outcome: Result<String>| {
+            outcome.unwrap_or_else(|error| {
+                problems.push(format!("{error:#}"));
+                "failed".to_owned()
+            })
+        };
+        let answer = told(outcome) + &told(look.await);
         if cost != expected {
             problems.push(format!("expected {expected}; it cost {cost}"));
         }
-        let others = self.proxy.total().saturating_sub(cost.head + cost.list + cost.get);
+        let others = self.proxy.total().saturating_sub(cost.total());
         if others > 0 {
             problems.push(format!("{others} requests of other kinds reached the remote"));
         }
@@ -116,6 +147,8 @@ impl<'p> Visit<'p> {
             head: self.proxy.count(Operation::Head),
             list: self.proxy.count(Operation::List),
             get: self.proxy.count(Operation::Get),
+            delete: self.proxy.count(Operation::Delete),
+            bulk: self.proxy.count(Operation::DeleteMany),
         }
     }
 }

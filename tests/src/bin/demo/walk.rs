@@ -1,8 +1,9 @@
-//! The steps of the demo, in the order in which a workload would meet them.
+//! The reading steps of the demo, in the order in which a workload would meet them.
 //!
 //! Stats, absences, listings, reads, odd names, and what `/status` says at the end. Each step goes
 //! through the sidecar's real door over HTTP and checks what came back against what was put into the
-//! bucket; what it should cost at the remote stands beside it.
+//! bucket; what it should cost at the remote stands beside it. Owns what the deleting steps share
+//! with these: how a path is written, and how an answer is looked at.
 
 use std::collections::BTreeMap;
 use std::process::Stdio;
@@ -24,31 +25,39 @@ use crate::visit::{Cost, LOOKUP, NOTHING, Visit, escape};
 const CALLERS: usize = 200;
 /// How late the remote answers in that step, so that all come before it does.
 const LATE: Duration = Duration::from_millis(500);
-const ONE_LIST: Cost = Cost { head: 0, list: 1, get: 0 };
-const ONE_GET: Cost = Cost { head: 0, list: 0, get: 1 };
+/// What a page of a listing costs.
+pub const ONE_LIST: Cost = Cost { list: 1, ..NOTHING };
+/// What a read costs.
+pub const ONE_GET: Cost = Cost { get: 1, ..NOTHING };
 
 /// What all steps need to know.
-struct Walk<'w> {
-    visit: Visit<'w>,
+pub struct Walk<'w> {
+    /// The steps so far.
+    pub visit: Visit<'w>,
+    /// The sidecar.
+    pub sidecar: &'w Sidecar,
+    /// What is mounted.
+    pub example: &'w Example,
     proxy: &'w Proxy,
-    sidecar: &'w Sidecar,
-    mount: &'w str,
 }
 
-/// Takes all steps; how many went otherwise than expected.
-pub async fn walk(sidecar: &Sidecar, proxy: &Proxy, example: &Example, contents: &Contents) -> Result<usize> {
-    let mut walk = Walk { visit: Visit::new(proxy)?, proxy, sidecar, mount: &example.path };
-    walk.visit.heading(&sidecar.http_url(""));
-    walk.stats().await;
-    walk.absences().await;
-    walk.directories().await;
-    walk.reads(contents).await;
-    walk.odd_names(contents).await;
-    walk.status().await;
-    Ok(walk.visit.missed())
-}
+impl<'w> Walk<'w> {
+    /// The beginning.
+    pub fn new(sidecar: &'w Sidecar, proxy: &'w Proxy, example: &'w Example) -> Result<Walk<'w>> {
+        Ok(Walk { visit: Visit::new(proxy)?, sidecar, example, proxy })
+    }
 
-impl Walk<'_> {
+    /// Takes the steps that read.
+    pub async fn read(&mut self, contents: &Contents) {
+        self.visit.heading(&format!("Reading, with F={}", self.sidecar.http_url("")));
+        self.stats().await;
+        self.absences().await;
+        self.directories().await;
+        self.reads(contents).await;
+        self.odd_names(contents).await;
+        self.status().await;
+    }
+
     async fn stats(&mut self) {
         let (path, client) = (self.path(&fill::picture(2021, 4, 42)), self.visit.client.clone());
         let size = fill::text(&fill::picture(2021, 4, 42)).len() as u64;
@@ -96,8 +105,9 @@ impl Walk<'_> {
 
         let path = self.path("2019/album-00/");
         let (url, command) = (self.url(&path), format!("curl -H \"Accept: application/json\" $F{path}"));
-        self.visit.step("A listing", &command, ONE_LIST, list(&client, &url)).await;
-        self.visit.step("The same again", &command, NOTHING, list(&client, &url)).await;
+        let pictures = fill::pictures();
+        self.visit.step("A listing", &command, ONE_LIST, list(&client, &url, pictures)).await;
+        self.visit.step("The same again", &command, NOTHING, list(&client, &url, pictures)).await;
     }
 
     async fn reads(&mut self, contents: &Contents) {
@@ -171,11 +181,12 @@ impl Walk<'_> {
     }
 
     /// The escaped path of a key below the mount.
-    fn path(&self, key: &str) -> String {
-        escape(&format!("{}/{key}", self.mount))
+    pub fn path(&self, key: &str) -> String {
+        escape(&format!("{}/{key}", self.example.path))
     }
 
-    fn url(&self, path: &str) -> String {
+    /// Where an escaped path is asked for.
+    pub fn url(&self, path: &str) -> String {
         self.sidecar.http_url(path)
     }
 }
@@ -195,21 +206,24 @@ async fn misses(client: &reqwest::Client, status: &str) -> Result<u64> {
     status["mounts"][0]["counters"]["lookupsMiss"].as_u64().context("no lookupsMiss in /status")
 }
 
-async fn absent(client: &reqwest::Client, url: &str) -> Result<String> {
+/// What a name that is not there answers.
+pub async fn absent(client: &reqwest::Client, url: &str) -> Result<String> {
     match client.head(url).send().await?.status().as_u16() {
         404 => Ok("404".to_owned()),
         other => bail!("{other}"),
     }
 }
 
-async fn list(client: &reqwest::Client, url: &str) -> Result<String> {
+/// A listing that should have so many entries.
+pub async fn list(client: &reqwest::Client, url: &str, wanted: usize) -> Result<String> {
     let listing: serde_json::Value = json(client, url).await?;
     let entries = listing["Entries"].as_array().context("no Entries")?;
-    ensure!(entries.len() == fill::pictures(), "{} entries; {} were put", entries.len(), fill::pictures());
+    ensure!(entries.len() == wanted, "{} entries; there should be {wanted}", entries.len());
     Ok(format!("200, {} entries", entries.len()))
 }
 
-async fn json(client: &reqwest::Client, url: &str) -> Result<serde_json::Value> {
+/// A page of JSON.
+pub async fn json(client: &reqwest::Client, url: &str) -> Result<serde_json::Value> {
     Ok(client.get(url).header("Accept", "application/json").send().await?.error_for_status()?.json().await?)
 }
 
