@@ -22,7 +22,7 @@ fn pattern(version: u8, len: usize) -> Vec<u8> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn r1_bytes_are_of_one_version() -> Result<()> {
-    let stage = Stage::with(Kind::Weed, "r1-version", |m| m.ttl_seconds(1).timeout_seconds(8)).await?;
+    let stage = Stage::with(Kind::Weed, "r1-version", |m| m.ttl_seconds(1).timeout_seconds(15)).await?;
     let (one, two) = (pattern(1, 64 * MIB), pattern(2, 64 * MIB));
     stage.bucket.put("big", one.clone(), None).await?;
     // The stream breaks off after 8 MiB, and the object is another by then.
