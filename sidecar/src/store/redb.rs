@@ -8,6 +8,7 @@
 //! (full, most often) redb refuses to go on; the file is then closed and opened again until it works.
 
 mod deletion;
+mod generations;
 mod log;
 mod purge;
 mod tables;
@@ -29,7 +30,7 @@ use serde::de::DeserializeOwned;
 use crate::crash;
 use crate::entry::{Directory, File, Halves, Listing, Millis};
 use crate::events::EventPage;
-use crate::path::{FilerPath, RelPath};
+use crate::path::RelPath;
 use crate::store::redb::tables::{Tables, child};
 use crate::store::{Applied, Change, Child, Cursor, Identity, Intent, IntentId, MountId, Store, StoreError, layout};
 
@@ -40,10 +41,6 @@ const LISTINGS: BytesTable = TableDefinition::new("listings");
 const INTENTS: BytesTable = TableDefinition::new("intents");
 const TOMBSTONES: BytesTable = TableDefinition::new("tombstones");
 const HIDDEN: BytesTable = TableDefinition::new("hidden");
-/// Path → (generation, remote).
-const MOUNTS: TableDefinition<'_, &str, (u32, &str)> = TableDefinition::new("mounts");
-const COUNTERS: TableDefinition<'_, &str, u32> = TableDefinition::new("counters");
-const NEXT_GENERATION: &str = "next generation";
 
 /// redb's own page cache; the kernel's serves what does not fit, so it stays small.
 const CACHE_BYTES: usize = 8 << 20;
@@ -214,8 +211,7 @@ fn open_database(file: &Path) -> Result<(Database, Snapshot), ::redb::Error> {
     for table in [ENTRIES, LISTINGS, INTENTS, TOMBSTONES, HIDDEN] {
         transaction.open_table(table)?;
     }
-    transaction.open_table(COUNTERS)?;
-    transaction.open_table(MOUNTS)?;
+    generations::open(&transaction)?;
     log::open(&transaction)?;
     transaction.commit()?;
     let snapshot = Snapshot::take(&database)?;
@@ -291,7 +287,7 @@ impl Store for RedbStore {
                 tombstones: transaction.open_table(TOMBSTONES)?,
                 hidden: transaction.open_table(HIDDEN)?,
                 // Read inside the transaction: a mount retired before it began takes no change (M3).
-                mounts: live_mounts(&transaction.open_table(MOUNTS)?)?,
+                mounts: generations::live(transaction)?,
                 events: Vec::new(),
                 at_work: None,
             };
@@ -313,36 +309,12 @@ impl Store for RedbStore {
     }
 
     fn adopt(&self, mounts: &[Identity]) -> Result<Vec<MountId>, StoreError> {
-        self.transact(|transaction| {
-            let mut table = transaction.open_table(MOUNTS)?;
-            let mut counters = transaction.open_table(COUNTERS)?;
-            let mut next = counters.get(NEXT_GENERATION)?.map_or(1, |value| value.value());
-            let mut ids = Vec::with_capacity(mounts.len());
-            for mount in mounts {
-                let kept = table.get(mount.path.as_str())?.and_then(|row| {
-                    let (id, remote) = row.value();
-                    (remote == mount.remote).then_some(id)
-                });
-                let id = match kept {
-                    Some(id) => id,
-                    None => {
-                        table.insert(mount.path.as_str(), (next, mount.remote.as_str()))?;
-                        next += 1;
-                        next - 1
-                    }
-                };
-                ids.push(MountId(id));
-            }
-            counters.insert(NEXT_GENERATION, next)?;
-            table.retain(|path, _| mounts.iter().any(|mount| mount.path == path))?;
-            Ok(ids)
-        })
+        self.transact(|transaction| generations::adopt(transaction, mounts))
     }
 
     fn purge(&self, limit: usize, now: Millis) -> Result<bool, StoreError> {
         self.transact(|transaction| {
-            let live: Vec<MountId> =
-                live_mounts(&transaction.open_table(MOUNTS)?)?.into_iter().map(|(id, _)| id).collect();
+            let live: Vec<MountId> = generations::live(transaction)?.into_iter().map(|(id, _)| id).collect();
             let mut more = log::prune(transaction, limit)?;
             for table in [ENTRIES, LISTINGS, INTENTS, TOMBSTONES, HIDDEN] {
                 more |= purge::retired(&mut transaction.open_table(table)?, &live, limit)?;
@@ -398,18 +370,6 @@ impl Snapshot {
             log: log::Snapshot::take(&transaction)?,
         })
     }
-}
-
-fn live_mounts(
-    table: &impl ReadableTable<&'static str, (u32, &'static str)>,
-) -> Result<Vec<(MountId, FilerPath)>, ::redb::Error> {
-    let mut mounts = Vec::new();
-    for row in table.iter()? {
-        let (path, value) = row?;
-        // Only paths that a mount has are ever written.
-        mounts.extend(FilerPath::parse(path.value()).ok().map(|path| (MountId(value.value().0), path)));
-    }
-    Ok(mounts)
 }
 
 fn put_aside(file: &Path) -> std::io::Result<PathBuf> {
