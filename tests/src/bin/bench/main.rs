@@ -9,6 +9,7 @@
 #![forbid(unsafe_code)]
 
 mod cold;
+mod delete;
 mod load;
 mod machine;
 mod nginx;
@@ -89,7 +90,7 @@ async fn run() -> Result<()> {
     let seaweed = Seaweed::start(&weed, &under(&folder, "filer")?, &proxy.endpoint(), BUCKET).await?;
     let nginx = Nginx::start(&nginx, &under(&folder, "nginx")?, warm::KEY, &warm::content()).await?;
     let sidecar = Sidecar::builder()
-        .mount(&mount("data", &proxy.endpoint()))
+        .mount(&mount("data", &proxy.endpoint()).delete_policy("Propagate"))
         .mount(&mount("direct", &server.endpoint()))
         .start()
         .await?;
@@ -105,8 +106,11 @@ async fn run() -> Result<()> {
     figures.extend(cold::heads(&stage).await?);
     figures.push(cold::reads(&stage).await?);
     figures.push(cold::reads_over_a_link(&stage).await?);
+    figures.push(Box::pin(delete::files(&stage)).await?);
     figures.push(own::misses(&stage).await?);
     figures.extend(own::starts(&stage.proxy).await?);
+    // At the end: a filer that was given up may still be deleting.
+    figures.extend(delete::trees(&stage).await?);
 
     let table = table::render(&figures);
     println!("\n{table}");

@@ -53,6 +53,7 @@ pub async fn misses(stage: &Stage) -> Result<Figure> {
         theirs: "–".to_owned(),
         value: heads as f64,
         target: Target::Exactly(1.0),
+        at_least: false,
     })
 }
 

@@ -5,7 +5,7 @@
 //! loopback addresses, which it refuses otherwise, so that it can also keep the data it has read.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -22,6 +22,8 @@ const READY_LIMIT: Duration = Duration::from_secs(60);
 /// A running filer with its mount; killed when dropped.
 pub struct Seaweed {
     process: Process,
+    weed: PathBuf,
+    master: u16,
     filer: u16,
     grpc: [(&'static str, u16); 3],
 }
@@ -47,16 +49,15 @@ impl Seaweed {
             .args([format!("-filer.port={filer}"), format!("-filer.port.grpc={filer_grpc}")])
             .arg(format!("-filer.localSocket={}/filer.sock", folder.display()));
         let process = Process::spawn(&command, &folder.join("server.log"))?;
-        let mut seaweed = Seaweed { process, filer, grpc };
-        seaweed.wait_ready(master).await?;
+        let mut seaweed = Seaweed { process, weed: weed.to_owned(), master, filer, grpc };
+        seaweed.wait_ready().await?;
         let orders = format!(
             "remote.configure -name=remote1 -type=s3 -s3.access_key={ACCESS_KEY} -s3.secret_key={SECRET_KEY} \
              -s3.region=us-east-1 -s3.endpoint={endpoint} -s3.force_path_style=true\n\
              remote.mount -dir={PATH} -remote=remote1/{bucket} -metadataStrategy=lazy\n\
              remote.mount\n"
         );
-        let masters = format!("-master=127.0.0.1:{master}.{master_grpc}");
-        let said = shell(weed, &[masters, format!("-filer=127.0.0.1:{filer}.{filer_grpc}")], &orders).await?;
+        let said = seaweed.shell(&orders).await?;
         // The last order lists the mounts.
         if !said.contains(&format!("\"{PATH}\"")) {
             bail!("weed shell made no mount:\n{said}");
@@ -69,17 +70,23 @@ impl Seaweed {
         format!("http://127.0.0.1:{}{PATH}/{key}", self.filer)
     }
 
+    /// Has it learn all that the bucket has below a key.
+    pub async fn learn(&self, key: &str) -> Result<()> {
+        self.shell(&format!("remote.meta.sync -dir={PATH}/{key}\n")).await?;
+        Ok(())
+    }
+
     /// The process id.
     pub fn pid(&self) -> u32 {
         self.process.pid()
     }
 
     /// Its volume server must have room, or it cannot keep what it reads.
-    async fn wait_ready(&mut self, master: u16) -> Result<()> {
+    async fn wait_ready(&mut self) -> Result<()> {
         let deadline = Instant::now() + READY_LIMIT;
         loop {
             let filer = wire::raw(&format!("127.0.0.1:{}", self.filer), "GET", "/", &[]).await;
-            let status = wire::raw(&format!("127.0.0.1:{master}"), "GET", "/dir/status", &[]).await;
+            let status = wire::raw(&format!("127.0.0.1:{}", self.master), "GET", "/dir/status", &[]).await;
             let room = status.ok().and_then(|answer| serde_json::from_slice::<serde_json::Value>(&answer.body).ok());
             let room = room.and_then(|status| status["Topology"]["Max"].as_u64()).unwrap_or(0);
             if filer.is_ok_and(|answer| answer.status == 200) && room > 0 {
@@ -91,6 +98,13 @@ impl Seaweed {
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
+    }
+
+    /// Gives orders to `weed shell`; what it said.
+    async fn shell(&self, orders: &str) -> Result<String> {
+        let [(_, master), _, (_, filer)] = self.grpc;
+        let masters = format!("-master=127.0.0.1:{}.{master}", self.master);
+        shell(&self.weed, &[masters, format!("-filer=127.0.0.1:{}.{filer}", self.filer)], orders).await
     }
 }
 

@@ -67,6 +67,8 @@ pub struct Figure {
     pub value: f64,
     /// The target.
     pub target: Target,
+    /// The other side was given up: the ratio is that much at least.
+    pub at_least: bool,
 }
 
 impl Figure {
@@ -78,13 +80,21 @@ impl Figure {
             theirs: theirs.show(unit)?,
             value: ours.median()? / theirs.median()?,
             target,
+            at_least: false,
         })
+    }
+
+    /// Ours against theirs where less is better: how many times theirs is ours.
+    pub fn times_less(name: &str, unit: &str, ours: &Rounds, theirs: &Rounds, target: Target) -> Result<Figure> {
+        let value = theirs.median()? / ours.median()?;
+        Ok(Figure { value, ..Figure::ratio(name, unit, ours, theirs, target)? })
     }
 
     /// Ours alone.
     pub fn alone(name: &str, unit: &str, ours: &Rounds, target: Target) -> Result<Figure> {
         let theirs = "–".to_owned();
-        Ok(Figure { name: name.to_owned(), ours: ours.show(unit)?, theirs, value: ours.median()?, target })
+        let (name, value) = (name.to_owned(), ours.median()?);
+        Ok(Figure { name, ours: ours.show(unit)?, theirs, value, target, at_least: false })
     }
 
     /// Whether the target is reached, where there is one.
@@ -98,13 +108,14 @@ impl Figure {
     }
 
     fn cells(&self) -> [String; 6] {
+        let bound = if self.at_least { "≥ " } else { "" };
         let (ratio, target) = match self.target {
-            Target::RatioAtLeast(limit) => (format!("{:.2}", self.value), format!("≥ {limit}")),
+            Target::RatioAtLeast(limit) => (format!("{bound}{:.2}", self.value), format!("≥ {limit}")),
             Target::RatioAtMost(limit) => (format!("{:.2}", self.value), format!("≤ {limit}")),
             Target::AtMost(limit, unit) => ("–".to_owned(), format!("≤ {limit} {unit}")),
             Target::Exactly(wanted) => ("–".to_owned(), format!("{wanted}")),
             Target::None if self.theirs == "–" => ("–".to_owned(), "–".to_owned()),
-            Target::None => (format!("{:.2}", self.value), "–".to_owned()),
+            Target::None => (format!("{bound}{:.2}", self.value), "–".to_owned()),
         };
         let reached = match self.reached() {
             Some(true) => "yes",
@@ -142,8 +153,8 @@ pub fn render(figures: &[Figure]) -> String {
 fn number(value: f64) -> String {
     match value {
         value if value >= 1000.0 => format!("{value:.0}"),
-        value if value >= 10.0 => format!("{value:.1}"),
         value if value.fract() == 0.0 => format!("{value:.0}"),
+        value if value >= 10.0 => format!("{value:.1}"),
         value => format!("{value:.2}"),
     }
 }
