@@ -109,12 +109,12 @@ impl Deletion {
             Child::File(name) => {
                 let path = self.rel.child(name);
                 let deletion = FileDeletion { since: at, at, pointer, hide: true, origin };
-                (!hidden(&path)?.file).then(|| Change::DeleteFile(mount, path, deletion))
+                if hidden(&path)?.file { None } else { Some(Change::DeleteFile(mount, path, deletion)) }
             }
             Child::Directory(name) => {
                 let path = self.rel.child(name);
                 let deletion = DirectoryDeletion { since: at, at, extent: Extent::Whole, hide: true, origin };
-                (!hidden(&path)?.directory).then(|| Change::DeleteDirectory(mount, path, deletion))
+                if hidden(&path)?.directory { None } else { Some(Change::DeleteDirectory(mount, path, deletion)) }
             }
             Child::Marker | Child::Unnameable => None,
         })
