@@ -4,7 +4,10 @@
 //! process it never runs backwards, because which of two answers is the later one decides what is kept
 //! (L8): while the wall clock is set back, time goes on from where it was. After a restart, entries
 //! that look as if asked in the future are not trusted and asked again.
+//!
+//! A simulation that runs on one thread may hold the clock of that thread, so that a run can be repeated.
 
+use std::cell::Cell;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
@@ -15,6 +18,16 @@ use crate::entry::Millis;
 static BEGIN: OnceLock<(Instant, u64)> = OnceLock::new();
 static LATEST: AtomicU64 = AtomicU64::new(0);
 
+thread_local! {
+    /// Where this thread's clock is held.
+    static HELD: Cell<Option<u64>> = const { Cell::new(None) };
+}
+
+/// Holds the clock of this thread at `nanos` since 1970; `None` lets it go. For simulations only.
+pub fn hold(nanos: Option<u64>) {
+    HELD.set(nanos);
+}
+
 /// Now.
 #[must_use]
 pub fn now() -> Millis {
@@ -24,6 +37,9 @@ pub fn now() -> Millis {
 /// Nanoseconds since 1970; never less than what was answered before.
 #[must_use]
 pub fn nanos() -> u64 {
+    if let Some(held) = HELD.get() {
+        return held;
+    }
     let age = SystemTime::now().duration_since(UNIX_EPOCH);
     let wall = age.map_or(0, |age| u64::try_from(age.as_nanos()).unwrap_or(u64::MAX));
     let (begin, then) = BEGIN.get_or_init(|| (Instant::now(), wall));

@@ -19,7 +19,7 @@ use crate::entry::Millis;
 use crate::metrics::{Metrics, MountMetrics};
 use crate::path::{FilerPath, Prefix, RelPath};
 use crate::remote::Remote;
-use crate::remote::connect::{self, Connector};
+use crate::remote::connect::{self, Connected, Connector};
 use crate::remote::observe::HealthRecord;
 use crate::store::{Identity, MountId, Store, StoreError};
 
@@ -91,6 +91,26 @@ pub struct Mounts {
 }
 
 impl Mounts {
+    /// A table of one mount whose remote is made elsewhere: a simulation has no server to connect to.
+    ///
+    /// # Errors
+    /// When the store cannot keep the generation.
+    pub fn with(
+        manifest: &RemoteMount,
+        connected: &Connected,
+        store: &dyn Store,
+        metrics: &Metrics,
+    ) -> Result<Self, StoreError> {
+        let path = FilerPath::parse(&manifest.spec.path).unwrap_or_else(|_| FilerPath::root());
+        let uri = connect::uri(&manifest.spec);
+        let ids = store.adopt(&[Identity { path: path.to_string(), remote: uri.clone() }])?;
+        let name = manifest.metadata.name.clone().unwrap_or_default();
+        let mount = |id| build(manifest, name.clone(), path.clone(), uri.clone(), id, connected.clone(), metrics);
+        let mounts = Self::default();
+        mounts.put(ids.into_iter().map(|id| (path.to_string(), Arc::new(mount(id)))).collect(), metrics);
+        Ok(mounts)
+    }
+
     /// The table as it is now; kept by the caller for the whole operation (M3).
     #[must_use]
     pub fn load(&self) -> Arc<MountTable> {
@@ -127,29 +147,36 @@ impl Mounts {
             });
             let mount = match kept {
                 Some(mount) => Arc::clone(mount),
-                None => Arc::new(build(manifest, name, path.clone(), identity.remote, id, connector, metrics).await),
+                None => {
+                    let connected = connector.connect(&name, &manifest.spec).await;
+                    Arc::new(build(manifest, name, path.clone(), identity.remote, id, connected, metrics))
+                }
             };
             mounts.insert(path.to_string(), mount);
         }
+        Ok(self.put(mounts, metrics))
+    }
+
+    /// Puts a table of `mounts` in force.
+    fn put(&self, mounts: BTreeMap<String, Arc<Mount>>, metrics: &Metrics) -> Arc<MountTable> {
         let ways = mounts.values().flat_map(|mount| mount.path.self_and_ancestors().map(str::to_owned)).collect();
-        let table = Arc::new(MountTable { mounts, ways, number: old.number + 1 });
+        let table = Arc::new(MountTable { mounts, ways, number: self.load().number + 1 });
         metrics.table.set(i64::try_from(table.number).unwrap_or(i64::MAX));
         self.table.store(Arc::clone(&table));
-        Ok(table)
+        table
     }
 }
 
-async fn build(
+fn build(
     manifest: &RemoteMount,
     name: String,
     path: FilerPath,
     uri: String,
     id: MountId,
-    connector: &Connector,
+    connected: Connected,
     metrics: &Metrics,
 ) -> Mount {
     let spec = manifest.spec.clone();
-    let connected = connector.connect(&name, &spec).await;
     let seconds = |value: i64| u64::try_from(value).unwrap_or(0);
     Mount {
         id,

@@ -14,8 +14,8 @@ use remotemount_sidecar::path::RelPath;
 use remotemount_sidecar::store::memory::MemoryStore;
 use remotemount_sidecar::store::redb::RedbStore;
 use remotemount_sidecar::store::{
-    Change, Cursor, DirectoryDeletion, Doomed, EVENTS_KEPT, Extent, FileDeletion, Identity, Intent, IntentId, MountId,
-    Store,
+    Change, Cursor, DirectoryDeletion, Doomed, DoomedObject, EVENTS_KEPT, Extent, FileDeletion, Identity, Intent,
+    IntentId, MountId, Store,
 };
 
 fn path(text: &str) -> RelPath {
@@ -273,15 +273,20 @@ fn a_hidden_name_stays_hidden() {
 fn what_a_delete_may_have_emptied_is_asked_for_again() {
     each(|store| {
         let m = adopted(store);
-        let rows = ["a", "a/b"].map(|name| Change::PutDirectory(m, path(name), directory(10)));
+        let rows = ["a", "a/b", "a/b/c"].map(|name| Change::PutDirectory(m, path(name), directory(10)));
         store.apply(&rows).unwrap();
-        let files = ["a/b/x", "a/b/y"].map(|name| Change::PutFile(m, path(name), remote(1, 10)));
+        let files = ["a/b/c/x", "a/b/c/y", "a/z"].map(|name| Change::PutFile(m, path(name), remote(1, 10)));
         store.apply(&files).unwrap();
-        let asked = |name| store.directory(m, &path(name)).unwrap().unwrap().asked;
-        store.apply(&[delete_file(m, "a/b/x", 20, 20)]).unwrap();
-        assert_eq!(asked("a/b"), Millis(10), "it still holds y");
-        store.apply(&[delete_file(m, "a/b/y", 20, 20)]).unwrap();
-        assert_eq!((asked("a/b"), asked("a")), (Millis(0), Millis(10)), "a still holds the row of a/b");
+        let all = ["", "a", "a/b", "a/b/c"];
+        let listing = Listing { asked: Millis(10), unnameable: 0 };
+        store.apply(&all.map(|name| Change::Listed(m, path(name), listing))).unwrap();
+        let asked = |name| store.directory(m, &path(name)).unwrap().unwrap().asked.0;
+        let listed = || all.map(|name| store.listing(m, &path(name)).unwrap().is_some());
+        store.apply(&[delete_file(m, "a/b/c/x", 20, 20)]).unwrap();
+        assert_eq!((asked("a/b/c"), listed()), (10, [true; 4]), "it still holds y");
+        store.apply(&[delete_file(m, "a/b/c/y", 20, 20)]).unwrap();
+        assert_eq!((asked("a/b/c"), asked("a/b")), (0, 0), "and what holds nothing else");
+        assert_eq!((asked("a"), listed()), (10, [true, false, false, false]), "a holds z, but may show b no more");
     });
 }
 
@@ -355,6 +360,39 @@ fn what_a_delete_is_at_work_on_does_not_vanish_under_it() {
         assert_eq!(told_paths(store), ["/m/other"]);
         store.apply(&[delete_file(m, "f", 11, 21), Change::Settled(m, IntentId(1))]).unwrap();
         assert_eq!(told_paths(store), ["/m/other", "/m/f"], "told of once, by the delete");
+    });
+}
+
+#[test]
+fn a_directory_that_is_gone_tells_of_what_open_deletes_below_it_take() {
+    each(|store| {
+        let m = adopted(store);
+        let pointer = || remote(1, 0).pointer.unwrap();
+        let object =
+            |name: &str, marker| DoomedObject { path: path(name), marker, pointer: remote(1, 0).pointer.unwrap() };
+        let intend = |id, name: &str, since, doomed| {
+            let intent = Intent { path: path(name), doomed, since: Millis(since), origin: origin() };
+            Change::Intend(m, IntentId(id), intent)
+        };
+        let batch = vec![object("d/known", false), object("d/unknown", false), object("d/s", true)];
+        let begin = [
+            Change::PutFile(m, path("d/known"), remote(1, 5)),
+            intend(1, "d", 10, Doomed::Directory),
+            intend(2, "d", 10, Doomed::Batch(batch)),
+            intend(3, "d/s/file", 15, Doomed::File(pointer())),
+            intend(4, "d/later", 25, Doomed::File(pointer())),
+            intend(5, "d-", 15, Doomed::File(pointer())),
+        ];
+        store.apply(&begin).unwrap();
+        store.apply(&[delete_directory(m, "d", 20, Extent::Whole, false), Change::Settled(m, IntentId(1))]).unwrap();
+        let told = ["/m/d/unknown", "/m/d/s/file", "/m/d/known", "/m/d"];
+        assert_eq!(told_paths(store), told, "the directory last");
+        for (name, since) in [("d/known", 10), ("d/unknown", 10), ("d/s/file", 15)] {
+            store.apply(&[delete_file(m, name, since, 21)]).unwrap();
+        }
+        assert_eq!(told_paths(store), told, "and nobody tells of them again");
+        store.apply(&[delete_file(m, "d/later", 25, 26), delete_file(m, "d-", 15, 21)]).unwrap();
+        assert_eq!(told_paths(store)[4..], ["/m/d/later", "/m/d-"]);
     });
 }
 
@@ -449,11 +487,15 @@ fn steps() -> impl Strategy<Value = Step> {
         });
     let doomed = prop_oneof![
         Just(Doomed::Directory),
-        Just(Doomed::Batch(Vec::new())),
+        prop::collection::vec((names(), any::<bool>()), 0..3).prop_map(|objects| {
+            let pointer = Pointer { size: 1, etag: None, modified: 1 };
+            let object = |(path, marker)| DoomedObject { path, marker, pointer: pointer.clone() };
+            Doomed::Batch(objects.into_iter().map(object).collect())
+        }),
         Just(Doomed::File(Pointer { size: 1, etag: None, modified: 1 })),
     ];
-    let intend = (names(), 0u64..4, doomed).prop_map(|(path, id, doomed)| {
-        Change::Intend(M, IntentId(id), Intent { path, doomed, since: Millis(1), origin: origin() })
+    let intend = (names(), 0u64..4, doomed, 0u64..50).prop_map(|(path, id, doomed, since)| {
+        Change::Intend(M, IntentId(id), Intent { path, doomed, since: Millis(since), origin: origin() })
     });
     let settled = (0u64..4).prop_map(|id| Change::Settled(M, IntentId(id)));
     let age = (names(), 0u64..50).prop_map(|(p, at)| Change::Age(M, p, Millis(at)));

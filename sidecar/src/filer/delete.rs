@@ -86,9 +86,9 @@ struct Deletion {
 
 /// What there is to delete.
 enum There {
-    /// Nothing, as of then.
-    Nothing(Millis),
-    File(File),
+    Nothing,
+    /// A file, as of then.
+    File(File, Millis),
     /// The first page of what lies below it, as of then.
     Directory(ListPage, Millis),
 }
@@ -158,16 +158,16 @@ impl Deletion {
         let there = self.look(hidden.file || self.order.directory || self.rel.is_root()).await?;
         if let Some(only) = &self.order.only {
             let same = |file: &File| file.pointer.as_ref().is_some_and(|pointer| only.same_version(pointer));
-            if !matches!(&there, There::File(file) if same(file)) {
+            if !matches!(&there, There::File(file, _) if same(file)) {
                 return Err(FilerError::conflict(&self.mount, &self.rel));
             }
         }
         match there {
-            There::Nothing(asked) => self.nothing_there(asked).await,
-            There::File(file) if self.modified_since(&file) => Ok(Deleted::default()),
-            There::File(file) => {
+            There::Nothing => self.nothing_there().await,
+            There::File(file, _) if self.modified_since(&file) => Ok(Deleted::default()),
+            There::File(file, seen) => {
                 self.only_a_file().await?;
-                self.file(file).await
+                self.file(file, seen).await
             }
             There::Directory(..) if hidden.directory => Ok(Deleted::default()),
             There::Directory(page, asked) => self.directory(page, asked).await,
@@ -192,15 +192,8 @@ impl Deletion {
     /// What there is. A file that is known is not asked for again: the delete is conditional on what was shown.
     async fn look(&self, only_directory: bool) -> Result<There, FilerError> {
         let (mount, rel) = (&self.mount, &self.rel);
-        if !only_directory {
-            // What was shown a moment ago may not be kept yet, and it is that version that may go (X5).
-            for question in [Question::Name, Question::File] {
-                self.filer.0.flights.landed(&(mount.id, rel.clone(), question)).await;
-            }
-            let read = self.filer.0.store.file(mount.id, rel);
-            if let Some(file) = read.map_err(|error| FilerError::store(mount, rel, error))? {
-                return Ok(There::File(file));
-            }
+        if !only_directory && let Some(file) = self.shown().await? {
+            return Ok(There::File(file, clock::now()));
         }
         let asked = clock::now();
         let key = mount.prefix.key(rel);
@@ -212,11 +205,25 @@ impl Deletion {
         };
         let told = |error| FilerError::remote(mount, rel, error);
         if let Some(stat) = stat.map_err(told)? {
-            return Ok(There::File(File { description: Some(stat.description), ..File::of(stat.pointer, asked) }));
+            let file = File { description: Some(stat.description), ..File::of(stat.pointer, asked) };
+            return Ok(There::File(file, asked));
         }
         let page = page.map_err(told)?;
-        let nothing = page.objects.is_empty() && page.next.is_none();
-        Ok(if nothing && !rel.is_root() { There::Nothing(asked) } else { There::Directory(page, asked) })
+        if !page.objects.is_empty() || page.next.is_some() || rel.is_root() {
+            return Ok(There::Directory(page, asked));
+        }
+        // Someone may have been shown it while the remote was asked: then it is that which is to go.
+        let shown = if only_directory { None } else { self.shown().await? };
+        Ok(shown.map_or(There::Nothing, |file| There::File(file, clock::now())))
+    }
+
+    /// The file that was shown. What was shown a moment ago may not be kept yet, and it is that version that may go (X5).
+    async fn shown(&self) -> Result<Option<File>, FilerError> {
+        let (mount, rel) = (&self.mount, &self.rel);
+        for question in [Question::Name, Question::File] {
+            self.filer.0.flights.landed(&(mount.id, rel.clone(), question)).await;
+        }
+        self.filer.0.store.file(mount.id, rel).map_err(|error| FilerError::store(mount, rel, error))
     }
 
     /// The keys below the directory, page by page.
@@ -248,15 +255,16 @@ impl Deletion {
         })
     }
 
-    /// Makes an intent durable; the remote is asked only after that (X8).
-    async fn begin(&self, path: RelPath, doomed: Doomed) -> Result<(Begun, Millis), FilerError> {
+    /// Makes an intent durable; the remote is asked only after that (X8). It counts from when what is doomed was `seen`:
+    /// another delete that has finished since has told of it.
+    async fn begin(&self, path: RelPath, doomed: Doomed, seen: Millis) -> Result<(Begun, Millis), FilerError> {
         let intents = &self.filer.0.intents;
         if intents.summary(self.mount.id).1 >= UNSETTLED {
             let why = "too many earlier deletes got no clear answer; they are settled once the remote answers";
             return Err(FilerError::interrupted(&self.mount, &self.rel, why));
         }
         self.allowed()?;
-        let since = clock::now();
+        let since = seen;
         let intent = Intent { path, doomed, since, origin: self.origin() };
         let begun = intents.begin(self.mount.id, intent.clone());
         let change = Change::Intend(self.mount.id, begun.id, intent);

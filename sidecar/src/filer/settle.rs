@@ -157,6 +157,10 @@ impl Filer {
     async fn outcome_of(&self, mount: &Mount, intent: &Intent, object: DoomedObject) -> Result<Change, RemoteError> {
         let path = object.path;
         Ok(match self.fate(mount, &path).await? {
+            // Nobody was shown this version: what is known stays, to be asked for before it is shown, and binds deletes (X5).
+            Fate::There(file) if file.replaces(&File::of(object.pointer.clone(), intent.since)) => {
+                Change::Doubt(mount.id, path)
+            }
             Fate::There(file) => Change::PutFile(mount.id, path, file),
             Fate::Gone(at) => {
                 let (pointer, origin) = (Some(object.pointer), intent.origin.clone());

@@ -42,6 +42,7 @@ pub struct Connector {
 }
 
 /// A remote, ready to be asked.
+#[derive(Clone)]
 pub struct Connected {
     /// The remote.
     pub remote: Arc<dyn Remote>,

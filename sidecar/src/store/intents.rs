@@ -27,6 +27,19 @@ pub struct Intent {
     pub origin: Origin,
 }
 
+impl Intent {
+    /// The files that it is about; those of a directory are in its batches.
+    pub fn files(&self) -> impl Iterator<Item = (&RelPath, &Pointer)> {
+        let (one, many) = match &self.doomed {
+            Doomed::File(pointer) => (Some((&self.path, pointer)), &[][..]),
+            Doomed::Batch(objects) => (None, objects.as_slice()),
+            Doomed::Directory => (None, &[][..]),
+        };
+        let of_batch = many.iter().filter(|object| !object.marker).map(|object| (&object.path, &object.pointer));
+        one.into_iter().chain(of_batch)
+    }
+}
+
 /// What a delete is about to take away.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Doomed {

@@ -29,8 +29,9 @@ pub struct Batched {
 }
 
 impl Deletion {
-    pub(super) async fn batch(&self, objects: Vec<DoomedObject>) -> Batched {
-        let (begun, since) = match self.begin(self.rel.clone(), Doomed::Batch(objects.clone())).await {
+    /// Deletes objects that were there at `seen`.
+    pub(super) async fn batch(&self, objects: Vec<DoomedObject>, seen: Millis) -> Batched {
+        let (begun, since) = match self.begin(self.rel.clone(), Doomed::Batch(objects.clone()), seen).await {
             Ok(begun) => begun,
             Err(error) => return Batched::none(objects, &error),
         };

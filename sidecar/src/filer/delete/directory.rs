@@ -34,15 +34,27 @@ impl Deletion {
         }
     }
 
-    /// The remote has nothing of the name; what only the store has goes, and a name that is nowhere is no error.
-    pub(super) async fn nothing_there(&self, asked: Millis) -> DeleteAnswer {
-        if self.stored()?.directory.is_none() && !self.local_children()? {
-            return Ok(Deleted::default());
-        }
-        if self.local_children()? && !self.order.recursive {
+    /// The remote has nothing of the name; what is known of it goes, and a name that is nowhere is no error.
+    ///
+    /// Even one that nobody knows is noted as deleted: an answer that is on its way must not bring it back (L8).
+    pub(super) async fn nothing_there(&self) -> DeleteAnswer {
+        let at = clock::now();
+        let local = self.local_children()?;
+        if local && !self.order.recursive {
             return Err(FilerError::NotEmpty { mount: self.mount.name.clone(), path: self.path() });
         }
-        self.directory_here(asked, Extent::Known, false).await
+        self.allowed()?;
+        let known = local || self.stored()?.directory.is_some();
+        let (mount, origin) = (self.mount.id, self.origin());
+        let directory = DirectoryDeletion { since: at, at, extent: Extent::Known, hide: false, origin };
+        let mut changes = vec![Change::DeleteDirectory(mount, self.rel.clone(), directory)];
+        if !self.order.directory {
+            let file = FileDeletion { at, ..self.deletion(at, None, false) };
+            changes.push(Change::DeleteFile(mount, self.rel.clone(), file));
+        }
+        self.commit(changes).await?;
+        crash::point("local-delete-durable");
+        Ok(Deleted { count: u64::from(known) })
     }
 
     /// It was deleted elsewhere: only what is known goes, and the remote is not asked (X7).

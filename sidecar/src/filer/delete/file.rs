@@ -12,13 +12,13 @@ use crate::store::{Change, Doomed, FileDeletion};
 use remotemount_crds::DeletePolicy;
 
 impl Deletion {
-    /// Deletes a file. Whether its bytes are cached, and how many it has, makes no difference (X2).
-    pub(super) async fn file(&self, file: File) -> DeleteAnswer {
+    /// Deletes a file that was there at `seen`. Whether its bytes are cached, and how many it has, makes no difference (X2).
+    pub(super) async fn file(&self, file: File, seen: Millis) -> DeleteAnswer {
         let Some(pointer) = file.pointer else { return self.file_here(None, false).await };
         if self.mount.delete_policy == DeletePolicy::Retain {
             return self.file_here(Some(pointer), true).await;
         }
-        let (begun, since) = self.begin(self.rel.clone(), Doomed::File(pointer.clone())).await?;
+        let (begun, since) = self.begin(self.rel.clone(), Doomed::File(pointer.clone()), seen).await?;
         crash::point("intent-durable");
         // Keeping it took its time; the policy may be another by now.
         if let Err(error) = self.allowed() {
@@ -71,8 +71,14 @@ impl Deletion {
         match self.filer.fate(&self.mount, &self.rel).await {
             Ok(Fate::Gone(at)) => self.gone(begun, since, pointer, at).await,
             Ok(Fate::There(file)) => {
+                // Told of the failure alone, the caller would try again, and delete a version that was never shown (X5).
+                let another = file.replaces(&File::of(pointer, since));
                 self.give_up(begun, vec![Change::PutFile(self.mount.id, self.rel.clone(), file)]).await;
-                Err(FilerError::remote(&self.mount, &self.rel, error))
+                Err(if another {
+                    FilerError::conflict(&self.mount, &self.rel)
+                } else {
+                    FilerError::remote(&self.mount, &self.rel, error)
+                })
             }
             // The intent is left, and settled when the remote answers again.
             Err(_) => Err(FilerError::remote(&self.mount, &self.rel, error)),

@@ -30,7 +30,7 @@ impl Deletion {
     /// Deletes everything below the directory, and the directory; `first` is what was there at `asked`, the
     /// beginning of it.
     pub(super) async fn sweep(&self, first: ListPage, asked: Millis) -> DeleteAnswer {
-        let (begun, since) = self.begin(self.rel.clone(), Doomed::Directory).await?;
+        let (begun, since) = self.begin(self.rel.clone(), Doomed::Directory, asked).await?;
         crash::point("directory-intent-durable");
         let mut tally = Tally::default();
         let mut page = (first, asked);
@@ -96,7 +96,7 @@ impl Deletion {
             }
             if !objects.is_empty() {
                 let this = Arc::clone(&this);
-                batches.spawn(async move { this.batch(objects).await });
+                batches.spawn(async move { this.batch(objects, asked).await });
             }
             if batches.len() >= BATCHES
                 && let Some(done) = batches.join_next().await

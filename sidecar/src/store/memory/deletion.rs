@@ -1,5 +1,7 @@
 //! What deletes do to the plain map: the model of [`crate::store::redb`]'s tombstones and hidden names.
 
+use std::collections::BTreeMap;
+
 use crate::entry::{Directory, Entry, File, Halves, Millis};
 use crate::path::RelPath;
 use crate::store::memory::{State, inside};
@@ -60,6 +62,13 @@ impl State {
             Entry::File(file) => !local_only && file.asked.gives_way_to(deletion.at),
             Entry::Directory(directory) => !local_only && directory.asked.gives_way_to(deletion.at),
         });
+        if !local_only {
+            let is_known = |path: &RelPath| removed.iter().any(|row| row.0 == *path && matches!(row.1, Entry::File(_)));
+            let mut doomed = self.doomed_below(mount, path, deletion.at);
+            doomed.retain(|path, _| !is_known(path));
+            removed.extend(doomed);
+            children_first(&mut removed);
+        }
         let told = removed.iter().any(|(gone, entry)| gone == path && matches!(entry, Entry::Directory(_)));
         let told = told || self.buried(mount, path, deletion.since).directory;
         if deletion.extent == Extent::Whole && !told && !path.is_root() {
@@ -108,13 +117,22 @@ impl State {
             }
         }
         self.forget_listings(mount, path);
-        let order = |(path, entry): &(RelPath, Entry)| match entry {
-            Entry::File(_) => path.as_str().to_owned(),
-            Entry::Directory(_) => format!("{path}/"),
-        };
-        removed.sort_by_key(order);
-        removed.reverse();
+        children_first(&mut removed);
         removed
+    }
+
+    fn doomed_below(&self, mount: MountId, path: &RelPath, at: Millis) -> BTreeMap<RelPath, Entry> {
+        let mut doomed = BTreeMap::new();
+        for ((id, _), intent) in &self.intents {
+            let files = intent.files().filter(|_| *id == mount && intent.since <= at);
+            for (file, pointer) in files.filter(|(file, _)| inside(file, path)) {
+                if !self.buried(mount, file, intent.since).file {
+                    let entry = || Entry::File(File::of(pointer.clone(), intent.since));
+                    doomed.entry(file.clone()).or_insert_with(entry);
+                }
+            }
+        }
+        doomed
     }
 
     fn forget_listings(&mut self, mount: MountId, path: &RelPath) {
@@ -122,14 +140,22 @@ impl State {
     }
 
     fn age_what_may_be_empty(&mut self, mount: MountId, path: &RelPath, at: Millis) {
-        for above in path.ancestors() {
-            if !self.children(mount, &above).is_empty() {
+        let mut emptied = None;
+        for above in path.ancestors().chain([RelPath::default()]) {
+            let mut children = self.children(mount, &above).into_iter().map(|child| (above.child(&child.name), child));
+            let holds =
+                children.any(|(path, child)| matches!(child.entry, Entry::File(_)) || Some(&path) != emptied.as_ref());
+            if holds && emptied.is_none() {
                 return;
             }
             self.listings.remove(&(mount, above.clone()));
-            if let Some(directory) = self.directories.get_mut(&(mount, above)) {
+            if holds {
+                return;
+            }
+            if let Some(directory) = self.directories.get_mut(&(mount, above.clone())) {
                 *directory = directory.aged(at);
             }
+            emptied = Some(above);
         }
     }
 
@@ -155,4 +181,12 @@ impl State {
         let above = path.ancestors().chain([RelPath::default()]).any(|above| has(&above, true));
         Halves { file: above || (!path.is_root() && has(path, false)), directory: above || has(path, true) }
     }
+}
+
+fn children_first(removed: &mut [(RelPath, Entry)]) {
+    removed.sort_by_key(|(path, entry)| match entry {
+        Entry::File(_) => path.as_str().to_owned(),
+        Entry::Directory(_) => format!("{path}/"),
+    });
+    removed.reverse();
 }

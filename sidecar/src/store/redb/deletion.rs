@@ -4,12 +4,14 @@
 //! name, one for a whole directory once nothing is left below it. A hidden name (X1, `Retain`) has no
 //! end. Both are kept by half, because a name may be a file and a directory.
 
+use std::collections::{BTreeMap, HashSet};
+
 use ::redb::{Error, ReadableTable, ReadableTableMetadata};
 
 use crate::entry::{Directory, Entry, File, Halves, Millis};
 use crate::path::RelPath;
-use crate::store::redb::tables::{Tables, encode};
-use crate::store::{DirectoryDeletion, Extent, FileDeletion, MountId, layout};
+use crate::store::redb::tables::{Tables, children_first, encode};
+use crate::store::{DirectoryDeletion, Extent, FileDeletion, Intent, MountId, layout};
 
 impl Tables<'_> {
     /// Takes a file away, and what must not bring it back.
@@ -45,6 +47,12 @@ impl Tables<'_> {
             Entry::File(file) => !local_only && file.asked.gives_way_to(deletion.at),
             Entry::Directory(directory) => !local_only && directory.asked.gives_way_to(deletion.at),
         })?;
+        if !local_only {
+            let known: HashSet<RelPath> = removed.iter().filter(|row| is_file(row)).map(|row| row.0.clone()).collect();
+            let doomed = self.doomed_below(mount, path, deletion.at)?;
+            removed.extend(doomed.into_iter().filter(|(path, _)| !known.contains(path)));
+            children_first(&mut removed);
+        }
         let told = removed.last().is_some_and(|(last, entry)| last == path && matches!(entry, Entry::Directory(_)));
         let told = told || buried(&self.tombstones, mount, path, deletion.since)?.directory;
         if deletion.extent == Extent::Whole && !told && !path.is_root() {
@@ -67,6 +75,25 @@ impl Tables<'_> {
         }
         self.bury(&layout::half_key(mount, path, true), deletion.at, deletion.hide)?;
         self.age_what_may_be_empty(mount, path, deletion.at)
+    }
+
+    /// What open deletes are about to take away below the directory, as they know it. With the directory it is gone, and
+    /// told of before; they find that out by its tombstone.
+    fn doomed_below(&self, mount: MountId, path: &RelPath, at: Millis) -> Result<BTreeMap<RelPath, Entry>, Error> {
+        let mut doomed = BTreeMap::new();
+        for row in self.intents.iter()? {
+            let (key, value) = row?;
+            let intent = layout::decode(value.value()).filter(|intent: &Intent| intent.since <= at);
+            let (Some((id, _)), Some(intent)) = (layout::intent_of(key.value()), intent) else { continue };
+            for (file, pointer) in intent.files().filter(|_| id == mount) {
+                let below = path.is_root() || file.ancestors().any(|above| above == *path);
+                if below && !buried(&self.tombstones, mount, file, intent.since)?.file {
+                    let entry = || Entry::File(File::of(pointer.clone(), intent.since));
+                    doomed.entry(file.clone()).or_insert_with(entry);
+                }
+            }
+        }
+        Ok(doomed)
     }
 
     /// Makes the directories at and below `path` be asked for again.
@@ -94,17 +121,23 @@ impl Tables<'_> {
         }
     }
 
-    /// Object stores have no empty directories: what may have held nothing else is asked for again.
+    /// Object stores have no empty directories: one that may have held nothing else is asked for again, and so
+    /// are the listing that shows it and every directory that holds only such a one.
     fn age_what_may_be_empty(&mut self, mount: MountId, path: &RelPath, at: Millis) -> Result<(), Error> {
-        for above in path.ancestors() {
+        let mut emptied: Option<Vec<u8>> = None;
+        for above in path.ancestors().chain([RelPath::default()]) {
             let range = layout::children(mount, &above);
-            if self.entries.range(range.start.as_slice()..range.end.as_slice())?.next().is_some() {
+            let mut holds = false;
+            for row in self.entries.range(range.start.as_slice()..range.end.as_slice())?.take(2) {
+                holds |= emptied.as_deref() != Some(row?.0.value());
+            }
+            if holds && emptied.is_none() {
                 return Ok(());
             }
             self.listings.remove(layout::listing_key(mount, &above).as_slice())?;
-            if let Some(key) = layout::directory_key(mount, &above) {
-                self.age_row(&key, at)?;
-            }
+            let Some(key) = layout::directory_key(mount, &above).filter(|_| !holds) else { return Ok(()) };
+            self.age_row(&key, at)?;
+            emptied = Some(key);
         }
         Ok(())
     }
@@ -117,6 +150,10 @@ impl Tables<'_> {
         self.tombstones.insert(key, encode(&at)?.as_slice())?;
         Ok(())
     }
+}
+
+const fn is_file((_, entry): &(RelPath, Entry)) -> bool {
+    matches!(entry, Entry::File(_))
 }
 
 /// A table that is being written or read.

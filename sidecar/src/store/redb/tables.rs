@@ -242,9 +242,7 @@ impl Tables<'_> {
             }
         }
         self.forget_listings(mount, path)?;
-        removed.sort_by_cached_key(|(path, entry)| {
-            Reverse(format!("{path}{}", if matches!(entry, Entry::Directory(_)) { "/" } else { "" }))
-        });
+        children_first(&mut removed);
         Ok(removed)
     }
 
@@ -258,6 +256,13 @@ impl Tables<'_> {
         let below = layout::deeper(mount, path);
         Ok(self.listings.retain_in(below.start.as_slice()..below.end.as_slice(), |_, _| false)?)
     }
+}
+
+/// Puts names in the order in which their end is told of.
+pub fn children_first(removed: &mut [(RelPath, Entry)]) {
+    removed.sort_by_cached_key(|(path, entry)| {
+        Reverse(format!("{path}{}", if matches!(entry, Entry::Directory(_)) { "/" } else { "" }))
+    });
 }
 
 /// A value as bytes.
