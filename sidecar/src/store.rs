@@ -23,7 +23,7 @@ use crate::entry::{Directory, Entry, File, Halves, Listing, Millis, Pointer};
 use crate::events::{EventPage, Origin};
 use crate::path::RelPath;
 
-pub use intents::{Doomed, DoomedObject, Intent, IntentId};
+pub use intents::{Doomed, DoomedObject, Intent, IntentId, Tombstone};
 pub use writer::Writer;
 
 /// A tombstone outlives every answer that may still be on its way; that is this long, in milliseconds.

@@ -323,7 +323,7 @@ fn intents_outlive_everything_but_their_mount() {
     each(|store| {
         let m = adopted(store);
         let doomed = Doomed::File(remote(1, 1).pointer.unwrap());
-        let intent = Intent { path: path("f"), doomed, since: Millis(5), origin: origin() };
+        let intent = Intent { path: path("f"), doomed, begun: Millis(5), since: Millis(5), origin: origin() };
         store
             .apply(&[Change::Intend(m, IntentId(3), intent.clone()), Change::Intend(m, IntentId(2), intent.clone())])
             .unwrap();
@@ -345,7 +345,11 @@ fn what_a_delete_is_at_work_on_does_not_vanish_under_it() {
             store.apply(&[Change::PutFile(m, path(name), remote(1, 10))]).unwrap();
         }
         let intend = |id, name, doomed| {
-            Change::Intend(m, IntentId(id), Intent { path: path(name), doomed, since: Millis(11), origin: origin() })
+            Change::Intend(
+                m,
+                IntentId(id),
+                Intent { path: path(name), doomed, begun: Millis(11), since: Millis(11), origin: origin() },
+            )
         };
         let pointer = remote(1, 1).pointer.unwrap();
         store.apply(&[intend(1, "f", Doomed::File(pointer)), intend(2, "d", Doomed::Directory)]).unwrap();
@@ -371,7 +375,8 @@ fn a_directory_that_is_gone_tells_of_what_open_deletes_below_it_take() {
         let object =
             |name: &str, marker| DoomedObject { path: path(name), marker, pointer: remote(1, 0).pointer.unwrap() };
         let intend = |id, name: &str, since, doomed| {
-            let intent = Intent { path: path(name), doomed, since: Millis(since), origin: origin() };
+            let intent =
+                Intent { path: path(name), doomed, begun: Millis(since), since: Millis(since), origin: origin() };
             Change::Intend(m, IntentId(id), intent)
         };
         let batch = vec![object("d/known", false), object("d/unknown", false), object("d/s", true)];
@@ -495,7 +500,11 @@ fn steps() -> impl Strategy<Value = Step> {
         Just(Doomed::File(Pointer { size: 1, etag: None, modified: 1 })),
     ];
     let intend = (names(), 0u64..4, doomed, 0u64..50).prop_map(|(path, id, doomed, since)| {
-        Change::Intend(M, IntentId(id), Intent { path, doomed, since: Millis(since), origin: origin() })
+        Change::Intend(
+            M,
+            IntentId(id),
+            Intent { path, doomed, begun: Millis(since), since: Millis(since), origin: origin() },
+        )
     });
     let settled = (0u64..4).prop_map(|id| Change::Settled(M, IntentId(id)));
     let age = (names(), 0u64..50).prop_map(|(p, at)| Change::Age(M, p, Millis(at)));

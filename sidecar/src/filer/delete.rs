@@ -193,7 +193,8 @@ impl Deletion {
     async fn look(&self, only_directory: bool) -> Result<There, FilerError> {
         let (mount, rel) = (&self.mount, &self.rel);
         if !only_directory && let Some(file) = self.shown().await? {
-            return Ok(There::File(file, clock::now()));
+            let seen = file.asked;
+            return Ok(There::File(file, seen));
         }
         let asked = clock::now();
         let key = mount.prefix.key(rel);
@@ -265,7 +266,7 @@ impl Deletion {
         }
         self.allowed()?;
         let since = seen;
-        let intent = Intent { path, doomed, since, origin: self.origin() };
+        let intent = Intent { path, doomed, begun: clock::now(), since, origin: self.origin() };
         let begun = intents.begin(self.mount.id, intent.clone());
         let change = Change::Intend(self.mount.id, begun.id, intent);
         match self.commit(vec![change]).await {

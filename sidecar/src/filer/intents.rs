@@ -128,7 +128,7 @@ impl Intents {
         let open = self.open();
         let own = || open.by_id.values().filter(|held| held.mount == mount);
         let left = own().filter(|held| !held.under_way).count() as u64;
-        (own().count() as u64, left, own().map(|held| held.intent.since).min())
+        (own().count() as u64, left, own().map(|held| held.intent.begun).min())
     }
 
     /// Waits until something is left.
@@ -198,7 +198,13 @@ mod tests {
     use crate::events::Origin;
 
     fn intent(path: &str, doomed: Doomed) -> Intent {
-        Intent { path: RelPath::parse(path).unwrap(), doomed, since: Millis(1), origin: Origin::remote() }
+        Intent {
+            path: RelPath::parse(path).unwrap(),
+            doomed,
+            begun: Millis(1),
+            since: Millis(1),
+            origin: Origin::remote(),
+        }
     }
 
     #[test]

@@ -22,6 +22,8 @@ pub struct Intent {
     /// What of it.
     pub doomed: Doomed,
     /// When it began.
+    pub begun: Millis,
+    /// When what is doomed was last seen: a delete that has finished since has told of it.
     pub since: Millis,
     /// Who asked.
     pub origin: Origin,
@@ -38,6 +40,15 @@ impl Intent {
         let of_batch = many.iter().filter(|object| !object.marker).map(|object| (&object.path, &object.pointer));
         one.into_iter().chain(of_batch)
     }
+}
+
+/// What a delete leaves behind of one half of a name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tombstone {
+    /// Answers to questions asked up to then bring nothing back.
+    pub until: Millis,
+    /// The version whose end was last told of, of a file.
+    pub told: Option<Pointer>,
 }
 
 /// What a delete is about to take away.

@@ -13,7 +13,7 @@ use crate::events::{Event, EventPage, Origin};
 use crate::path::{FilerPath, RelPath};
 use crate::store::{
     Applied, Change, Child, Cursor, Doomed, EVENTS_KEPT, Identity, Intent, IntentId, MountId, Store, StoreError,
-    TOMBSTONE_MILLIS,
+    TOMBSTONE_MILLIS, Tombstone,
 };
 
 /// The store as a plain map.
@@ -27,7 +27,7 @@ struct State {
     listings: BTreeMap<(MountId, RelPath), Listing>,
     intents: BTreeMap<(MountId, IntentId), Intent>,
     /// By path and whether as a directory.
-    tombstones: BTreeMap<(MountId, RelPath, bool), Millis>,
+    tombstones: BTreeMap<(MountId, RelPath, bool), Tombstone>,
     hidden: BTreeSet<(MountId, RelPath, bool)>,
     events: Vec<Event>,
     dropped: u64,
@@ -118,7 +118,7 @@ impl Store for MemoryStore {
         state.listings.retain(|(id, _), _| live.contains(id));
         state.intents.retain(|(id, _), _| live.contains(id));
         state.hidden.retain(|(id, _, _)| live.contains(id));
-        state.tombstones.retain(|(id, _, _), until| live.contains(id) && until.0 + TOMBSTONE_MILLIS >= now.0);
+        state.tombstones.retain(|(id, _, _), t| live.contains(id) && t.until.0 + TOMBSTONE_MILLIS >= now.0);
         let beyond = state.events.len().saturating_sub(usize::try_from(EVENTS_KEPT).unwrap_or(usize::MAX));
         let last = state.events.drain(..beyond).next_back().map(|event| event.at);
         state.dropped = last.unwrap_or(state.dropped);

@@ -55,7 +55,8 @@ impl World {
         self.note(|| format!("#{index} {:?} ends: {outcome:?}", record.op));
         match &outcome {
             Outcome::Showed(names) => names.iter().for_each(|(key, version)| self.showed(&record, key, *version)),
-            Outcome::Directory(there) => self.check_directory(&record, *there),
+            Outcome::Directory(true) => self.check_directory(&record),
+            Outcome::Directory(false) => KEYS.into_iter().for_each(|key| self.shown_mut(key).absent = Some(now)),
             Outcome::Deleted => {
                 for key in KEYS.into_iter().filter(|key| record.op.covers(key)) {
                     if self.gone(key, &record).is_none() {
@@ -68,15 +69,14 @@ impl World {
             Outcome::Conflict => self.warned(&record),
             Outcome::Failed(_) if record.op == Op::List => self.warned(&record),
             Outcome::Failed(_) => {}
-            Outcome::Left => self.loose |= !record.op.is_delete(),
+            Outcome::Left => self.loose = true,
         }
         let record = &mut self.ops[index];
         record.outcome = Some(outcome.clone());
         // A delete goes on without whoever asked for it.
         if outcome != Outcome::Left {
-            record.end = Some(now);
+            (record.end, record.millis.1) = (Some(now), millis);
         }
-        record.millis.1 = millis;
     }
 
     fn shown_mut(&mut self, key: &'static str) -> &mut Shown {
@@ -111,14 +111,14 @@ impl World {
         shown.present = Some((record.begin, now));
     }
 
-    fn check_directory(&mut self, record: &Record, there: bool) {
+    fn check_directory(&mut self, record: &Record) {
         let deleted = self.deleted_before(record, KEYS[0]).into_iter().filter(|record| record.op == Op::DeleteTree);
         for deleted in deleted.collect::<Vec<_>>() {
             let put = |key: &&str| {
                 let since = self.gone(key, &deleted).unwrap_or(0);
                 self.truth[*key][since..].iter().any(|truth| truth.version.is_some())
             };
-            if there && !KEYS.iter().any(put) {
+            if !KEYS.iter().any(put) {
                 self.wrong(|| format!("(1) the directory is shown, deleted by {deleted:?}"));
             }
         }

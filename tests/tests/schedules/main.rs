@@ -67,30 +67,30 @@ fn again(kit: &Kit, variant: Variant, name: &str, seed: u64, others: usize) {
 
 #[test]
 fn deletes_of_a_file() {
-    run(Variant::File, "file", 25_000);
+    run(Variant::File, "file", 22_000);
 }
 
 #[test]
 fn deletes_of_its_directory() {
-    run(Variant::Tree, "tree", 20_000);
+    run(Variant::Tree, "tree", 18_000);
 }
 
 #[test]
 fn deletes_against_deletes() {
-    run(Variant::Deletes, "deletes", 20_000);
+    run(Variant::Deletes, "deletes", 18_000);
 }
 
 #[test]
 fn deletes_at_a_server_that_looks_at_no_condition() {
-    run(Variant::Heedless, "heedless", 15_000);
+    run(Variant::Heedless, "heedless", 12_000);
 }
 
 #[test]
 fn deletes_with_faults() {
-    run(Variant::Faults, "faults", 20_000);
+    run(Variant::Faults, "faults", 18_000);
 }
 
 #[test]
 fn deletes_and_crashes() {
-    run(Variant::Crash, "crash", 10_000);
+    run(Variant::Crash, "crash", 12_000);
 }

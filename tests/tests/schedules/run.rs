@@ -253,7 +253,10 @@ impl<'k> Run<'k> {
                 let fault = self.fault(at);
                 self.world().effect(at, fault);
             }
-            Step::Answer(at) => self.world().answer(at),
+            Step::Answer(at) => {
+                self.world().answer(at);
+                self.drain();
+            }
             Step::Commit => drop(self.commit()),
             Step::Write => self.write(),
             Step::Tick => {
@@ -270,11 +273,11 @@ impl<'k> Run<'k> {
                     let callers = &mut self.process().callers;
                     callers.iter().filter(|(at, _)| *at == index).for_each(|(_, caller)| caller.abort());
                     self.world().finish(index, Outcome::Left);
+                    self.drain();
                 }
             }
             Step::Crash => self.crash(),
         }
-        self.drain();
     }
 
     /// Every task runs until it waits.
@@ -330,10 +333,10 @@ impl<'k> Run<'k> {
             let mut world = self.world();
             world.note(|| "the process is killed".to_owned());
             let running: Vec<usize> = (0..world.ops.len()).filter(|at| world.ops[*at].end.is_none()).collect();
-            let now = world.step;
+            let (now, millis) = (world.step, world.millis);
             for index in running {
                 world.finish(index, Outcome::Left);
-                world.ops[index].end = Some(now);
+                (world.ops[index].end, world.ops[index].millis.1) = (Some(now), millis);
             }
         }
         let world = Arc::clone(&self.world);

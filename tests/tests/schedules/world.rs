@@ -89,6 +89,8 @@ pub struct World {
     pub shown: BTreeMap<&'static str, Shown>,
     /// Something was learnt that nobody was shown: someone hung up.
     pub loose: bool,
+    /// The process was killed.
+    pub killed: bool,
     /// What was wrong first.
     pub wrong: Option<String>,
     pub trace: Option<Vec<String>>,
@@ -108,6 +110,7 @@ impl World {
             ops: Vec::new(),
             shown: KEYS.map(|key| (key, Shown::default())).into(),
             loose: false,
+            killed: false,
             wrong: None,
             trace: traced.then(Vec::new),
             versions: 0,
@@ -211,6 +214,7 @@ impl World {
 
     /// The process is gone: nobody waits any more; what was sent may still be carried out.
     pub fn abandon(&mut self, mut keep: impl FnMut() -> bool) {
+        self.killed = true;
         self.calls.retain_mut(|call| {
             call.reply = None;
             call.answer.is_none() && keep()

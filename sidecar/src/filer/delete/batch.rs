@@ -88,6 +88,7 @@ impl Deletion {
         let mut asked = stream::iter(asked).buffer_unordered(QUESTIONS);
         while let Some((at, fate, error)) = asked.next().await {
             fates[at] = match fate {
+                Ok(Fate::Gone(asked)) if error.kind == ErrorKind::Changed => End::Vanished(asked),
                 Ok(Fate::Gone(asked)) => End::Gone(asked),
                 Ok(Fate::There(_)) => End::There(error),
                 // A remote that does not answer is not asked a thousand times.
@@ -118,6 +119,11 @@ impl Deletion {
                         changes.push(Change::DeleteFile(self.mount.id, object.path.clone(), deletion));
                     }
                 }
+                End::Vanished(at) => {
+                    // Told of as what was known of it, if anything was.
+                    let deletion = FileDeletion { since, at, pointer: None, hide: false, origin: origin.clone() };
+                    changes.push(Change::DeleteFile(self.mount.id, object.path.clone(), deletion));
+                }
                 End::There(error) if error.kind == ErrorKind::Changed => {
                     changes.push(Change::Doubt(self.mount.id, object.path.clone()));
                     batched.failures.push((object.path.clone(), FilerError::conflict(&self.mount, &object.path)));
@@ -137,8 +143,10 @@ impl Deletion {
 
 /// What became of one object.
 enum End {
-    /// It is gone, as of then.
+    /// It is gone by this delete, as of then.
     Gone(Millis),
+    /// It is gone, as of then, and not by this delete.
+    Vanished(Millis),
     /// It is there.
     There(RemoteError),
     /// The remote has not said.

@@ -29,8 +29,8 @@ impl Deletion {
         let answer = self.mount.remote.delete(&key, Some(&pointer)).await;
         crash::point("remote-answered");
         match answer {
-            Ok(()) => self.gone(begun, since, pointer, clock::now()).await,
-            Err(error) if error.kind == ErrorKind::Changed => self.changed(begun, since, pointer, error).await,
+            Ok(()) => self.gone(begun, since, Some(pointer), clock::now()).await,
+            Err(error) if error.kind == ErrorKind::Changed => self.changed(begun, since, error).await,
             Err(error) if error.kind.is_ambiguous() => self.unclear(begun, since, pointer, error).await,
             Err(error) => {
                 self.give_up(begun, Vec::new()).await;
@@ -40,8 +40,8 @@ impl Deletion {
     }
 
     /// The object is gone as of `at`: now what is known of it goes, with the intent, in one transaction.
-    async fn gone(&self, begun: Begun, since: Millis, pointer: Pointer, at: Millis) -> DeleteAnswer {
-        let deletion = FileDeletion { at, ..self.deletion(since, Some(pointer), false) };
+    async fn gone(&self, begun: Begun, since: Millis, pointer: Option<Pointer>, at: Millis) -> DeleteAnswer {
+        let deletion = FileDeletion { at, ..self.deletion(since, pointer, false) };
         let settled = Change::Settled(self.mount.id, begun.id);
         self.commit(vec![Change::DeleteFile(self.mount.id, self.rel.clone(), deletion), settled]).await?;
         crash::point("local-delete-durable");
@@ -51,15 +51,13 @@ impl Deletion {
     }
 
     /// The remote refused because of the version: it has another one by now, or none.
-    async fn changed(&self, begun: Begun, since: Millis, pointer: Pointer, error: RemoteError) -> DeleteAnswer {
+    async fn changed(&self, begun: Begun, since: Millis, error: RemoteError) -> DeleteAnswer {
         match self.filer.fate(&self.mount, &self.rel).await {
-            Ok(Fate::Gone(at)) => self.gone(begun, since, pointer, at).await,
-            Ok(Fate::There(file)) => {
-                self.give_up(begun, vec![Change::PutFile(self.mount.id, self.rel.clone(), file)]).await;
-                Err(FilerError::conflict(&self.mount, &self.rel))
-            }
-            Err(_) => {
-                tracing::debug!(%error, "refused; what is there now could not be asked");
+            // Not by this delete; told of as what was known of it, if anything was.
+            Ok(Fate::Gone(at)) => self.gone(begun, since, None, at).await,
+            told => {
+                tracing::debug!(%error, told = told.is_ok(), "refused because of the version");
+                // Not the new version: it was shown to nobody, and what was shown binds the next delete, too.
                 self.give_up(begun, vec![Change::Doubt(self.mount.id, self.rel.clone())]).await;
                 Err(FilerError::conflict(&self.mount, &self.rel))
             }
@@ -69,11 +67,13 @@ impl Deletion {
     /// The request may have been carried out or not: the remote knows, now or later.
     async fn unclear(&self, begun: Begun, since: Millis, pointer: Pointer, error: RemoteError) -> DeleteAnswer {
         match self.filer.fate(&self.mount, &self.rel).await {
-            Ok(Fate::Gone(at)) => self.gone(begun, since, pointer, at).await,
+            Ok(Fate::Gone(at)) => self.gone(begun, since, Some(pointer), at).await,
             Ok(Fate::There(file)) => {
                 // Told of the failure alone, the caller would try again, and delete a version that was never shown (X5).
                 let another = file.replaces(&File::of(pointer, since));
-                self.give_up(begun, vec![Change::PutFile(self.mount.id, self.rel.clone(), file)]).await;
+                let (mount, rel) = (self.mount.id, self.rel.clone());
+                let learnt = if another { Change::Doubt(mount, rel) } else { Change::PutFile(mount, rel, file) };
+                self.give_up(begun, vec![learnt]).await;
                 Err(if another {
                     FilerError::conflict(&self.mount, &self.rel)
                 } else {

@@ -5,7 +5,6 @@
 
 use tokio::task::JoinError;
 
-use crate::entry::{File, Millis};
 use crate::filer::FilerError;
 use crate::filer::delete::batch::Batched;
 use crate::filer::delete::{Deletion, Failure, NAMED_FAILURES, Order};
@@ -28,10 +27,10 @@ pub struct Tally {
 }
 
 impl Deletion {
-    /// What of a page, listed at `asked`, is to be deleted.
-    pub(super) async fn doomed(&self, page: ListPage, asked: Millis, tally: &mut Tally) -> Vec<DoomedObject> {
+    /// What of a page is to be deleted.
+    pub(super) async fn doomed(&self, page: ListPage, tally: &mut Tally) -> Vec<DoomedObject> {
         let mut objects = Vec::with_capacity(page.objects.len());
-        let mut newer = Vec::new();
+        let mut doubt = Vec::new();
         for (key, pointer) in page.objects {
             let Some((path, marker)) = self.name(&key, pointer.size) else {
                 tally.unnameable += 1;
@@ -42,13 +41,14 @@ impl Deletion {
                 Ok(Verdict::Hidden) => tally.hidden += 1,
                 Ok(Verdict::Changed) => {
                     tally.fail(self.path_of(&path), FilerError::conflict(&self.mount, &path));
-                    newer.push(Change::PutFile(self.mount.id, path, File::of(pointer, asked)));
+                    // Not the new version: it was shown to nobody, and what was shown binds the next delete, too.
+                    doubt.push(Change::Doubt(self.mount.id, path));
                 }
                 Err(error) => tally.fail(self.path_of(&path), error),
             }
         }
-        if !newer.is_empty() {
-            self.filer.persist(&self.mount, &self.rel, newer).await;
+        if !doubt.is_empty() {
+            self.filer.persist(&self.mount, &self.rel, doubt).await;
         }
         objects
     }

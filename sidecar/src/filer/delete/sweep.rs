@@ -90,7 +90,7 @@ impl Deletion {
                 break;
             }
             let token = page.next.clone();
-            let objects = self.doomed(page, asked, tally).await;
+            let objects = self.doomed(page, tally).await;
             if !tally.may_go_on(&self.order) {
                 break;
             }

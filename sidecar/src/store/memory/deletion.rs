@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use crate::entry::{Directory, Entry, File, Halves, Millis};
+use crate::entry::{Directory, Entry, File, Halves, Millis, Pointer};
 use crate::path::RelPath;
 use crate::store::memory::{State, inside};
-use crate::store::{Change, DirectoryDeletion, Extent, FileDeletion, MountId};
+use crate::store::{Change, DirectoryDeletion, Extent, FileDeletion, MountId, Tombstone};
 
 impl State {
     pub(super) fn delete(&mut self, change: Change) -> u64 {
@@ -42,15 +42,21 @@ impl State {
             .is_some_and(|r| deletion.hide || r.pointer.is_none() || r.asked.gives_way_to(deletion.at));
         let row = if goes { self.files.remove(&key) } else { None };
         let tomb = (mount, path.clone(), false);
-        let told = self.buried(mount, path, deletion.since).file;
+        let before = self.tombstones.get(&tomb).cloned();
+        let parent = path.split().and_then(|(parent, _)| RelPath::parse(parent).ok()).unwrap_or_default();
+        let above = self.buried(mount, &parent, deletion.since).directory;
+        let same = |told: &Pointer| deletion.pointer.as_ref().is_some_and(|pointer| told.same_version(pointer));
+        let told =
+            above || before.as_ref().is_some_and(|t| t.until >= deletion.since && t.told.as_ref().is_some_and(same));
         let old = match (row, deletion.pointer) {
             (None, Some(pointer)) if !told => Some(File::of(pointer, deletion.since)),
             (row, _) => row,
         };
+        let told = old.as_ref().and_then(|old| old.pointer.clone()).or(before.and_then(|before| before.told));
         if let Some(old) = old {
             self.tell(mount, path, Some(Entry::File(old)), None, deletion.origin);
         }
-        self.bury(tomb, deletion.at, deletion.hide);
+        self.bury(tomb, Tombstone { until: deletion.at, told }, deletion.hide);
         self.age_what_may_be_empty(mount, path, deletion.at);
     }
 
@@ -81,11 +87,11 @@ impl State {
             return;
         }
         self.tombstones
-            .retain(|(id, candidate, _), until| *id != mount || !inside(candidate, path) || *until > deletion.at);
+            .retain(|(id, candidate, _), t| *id != mount || !inside(candidate, path) || t.until > deletion.at);
         if deletion.hide {
             self.hidden.retain(|(id, candidate, _)| *id != mount || !inside(candidate, path));
         }
-        self.bury((mount, path.clone(), true), deletion.at, deletion.hide);
+        self.bury((mount, path.clone(), true), Tombstone { until: deletion.at, told: None }, deletion.hide);
         self.age_what_may_be_empty(mount, path, deletion.at);
     }
 
@@ -159,17 +165,17 @@ impl State {
         }
     }
 
-    fn bury(&mut self, key: (MountId, RelPath, bool), at: Millis, hide: bool) {
+    fn bury(&mut self, key: (MountId, RelPath, bool), tombstone: Tombstone, hide: bool) {
         if hide {
             self.hidden.insert(key.clone());
         }
-        let until = self.tombstones.entry(key).or_insert(at);
-        *until = at.max(*until);
+        let until = self.tombstones.get(&key).map_or(tombstone.until, |before| before.until.max(tombstone.until));
+        self.tombstones.insert(key, Tombstone { until, ..tombstone });
     }
 
     pub(super) fn buried(&self, mount: MountId, path: &RelPath, asked: Millis) -> Halves {
         self.covered(path, |path, directory| {
-            self.tombstones.get(&(mount, path.clone(), directory)).is_some_and(|until| until.outdates(asked))
+            self.tombstones.get(&(mount, path.clone(), directory)).is_some_and(|t| t.until.outdates(asked))
         })
     }
 

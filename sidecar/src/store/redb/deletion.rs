@@ -8,28 +8,35 @@ use std::collections::{BTreeMap, HashSet};
 
 use ::redb::{Error, ReadableTable, ReadableTableMetadata};
 
-use crate::entry::{Directory, Entry, File, Halves, Millis};
+use crate::entry::{Directory, Entry, File, Halves, Millis, Pointer};
 use crate::path::RelPath;
 use crate::store::redb::tables::{Tables, children_first, encode};
-use crate::store::{DirectoryDeletion, Extent, FileDeletion, Intent, MountId, layout};
+use crate::store::{DirectoryDeletion, Extent, FileDeletion, Intent, MountId, Tombstone, layout};
 
 impl Tables<'_> {
     /// Takes a file away, and what must not bring it back.
     pub fn delete_file(&mut self, mount: MountId, path: &RelPath, deletion: &FileDeletion) -> Result<(), Error> {
         let Some(key) = layout::file_key(mount, path) else { return Ok(()) };
-        let row: Option<File> = self.get(&key)?;
-        let row = row.filter(|row| deletion.hide || row.pointer.is_none() || row.asked.gives_way_to(deletion.at));
+        let known: Option<File> = self.get(&key)?;
+        let was_known = known.is_some();
+        let row = known.filter(|row| deletion.hide || row.pointer.is_none() || row.asked.gives_way_to(deletion.at));
         if row.is_some() {
             self.entries.remove(key.as_slice())?;
         }
-        // Another delete of the name, or of a directory above, may have finished since this one began; it has told of it.
-        let told = buried(&self.tombstones, mount, path, deletion.since)?.file;
+        // Another delete of the same version, or of a directory above, may have finished since this one began; it has
+        // told of it; and where a later answer stays, the object was replaced, which has been told.
+        let before = tombstone(&self.tombstones, &key)?;
+        let same = |told: &Pointer| deletion.pointer.as_ref().is_some_and(|pointer| told.same_version(pointer));
+        let told = was_known
+            || above(&self.tombstones, mount, path, deletion.since)?
+            || before.as_ref().is_some_and(|t| t.until >= deletion.since && t.told.as_ref().is_some_and(same));
         let unknown = || deletion.pointer.clone().map(|pointer| File::of(pointer, deletion.since));
         let old = row.or_else(|| if told { None } else { unknown() });
+        let told = old.as_ref().and_then(|old| old.pointer.clone()).or(before.and_then(|before| before.told));
         if let Some(old) = old {
             self.tell(mount, path, Some(Entry::File(old)), None, deletion.origin.clone());
         }
-        self.bury(&key, deletion.at, deletion.hide)?;
+        self.bury(&key, Tombstone { until: deletion.at, told }, deletion.hide)?;
         self.age_what_may_be_empty(mount, path, deletion.at)
     }
 
@@ -73,7 +80,8 @@ impl Tables<'_> {
                 self.hidden.retain_in(range, |_, _| false)?;
             }
         }
-        self.bury(&layout::half_key(mount, path, true), deletion.at, deletion.hide)?;
+        let tombstone = Tombstone { until: deletion.at, told: None };
+        self.bury(&layout::half_key(mount, path, true), tombstone, deletion.hide)?;
         self.age_what_may_be_empty(mount, path, deletion.at)
     }
 
@@ -142,12 +150,13 @@ impl Tables<'_> {
         Ok(())
     }
 
-    fn bury(&mut self, key: &[u8], at: Millis, hide: bool) -> Result<(), Error> {
+    fn bury(&mut self, key: &[u8], tombstone: Tombstone, hide: bool) -> Result<(), Error> {
         if hide {
             self.hidden.insert(key, [].as_slice())?;
         }
-        let at = until(&self.tombstones, key)?.map_or(at, |before| before.max(at));
-        self.tombstones.insert(key, encode(&at)?.as_slice())?;
+        let before = self::tombstone(&self.tombstones, key)?;
+        let until = before.map_or(tombstone.until, |before| before.until.max(tombstone.until));
+        self.tombstones.insert(key, encode(&Tombstone { until, ..tombstone })?.as_slice())?;
         Ok(())
     }
 }
@@ -161,13 +170,23 @@ pub trait Rows: ReadableTable<&'static [u8], &'static [u8]> + ReadableTableMetad
 
 impl<T: ReadableTable<&'static [u8], &'static [u8]> + ReadableTableMetadata> Rows for T {}
 
-fn until(tombstones: &impl Rows, key: &[u8]) -> Result<Option<Millis>, Error> {
+fn tombstone(tombstones: &impl Rows, key: &[u8]) -> Result<Option<Tombstone>, Error> {
     Ok(tombstones.get(key)?.and_then(|value| layout::decode(value.value())))
+}
+
+fn outdates(tombstone: &[u8], asked: Millis) -> bool {
+    layout::decode(tombstone).is_some_and(|tombstone: Tombstone| tombstone.until.outdates(asked))
 }
 
 /// Which halves of the name were deleted since `asked`.
 pub fn buried(tombstones: &impl Rows, mount: MountId, path: &RelPath, asked: Millis) -> Result<Halves, Error> {
-    covered(tombstones, mount, path, |value| layout::decode(value).is_some_and(|until: Millis| until.outdates(asked)))
+    covered(tombstones, mount, path, |value| outdates(value, asked))
+}
+
+/// Whether a directory above the name was deleted since `asked`.
+fn above(tombstones: &impl Rows, mount: MountId, path: &RelPath, asked: Millis) -> Result<bool, Error> {
+    let parent = path.split().and_then(|(parent, _)| RelPath::parse(parent).ok()).unwrap_or_default();
+    Ok(buried(tombstones, mount, &parent, asked)?.directory)
 }
 
 /// Which halves of the name are hidden for good.

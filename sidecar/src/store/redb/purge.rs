@@ -7,7 +7,7 @@ use ::redb::{Error, ReadableTable as _};
 
 use crate::entry::Millis;
 use crate::store::redb::tables::Bytes;
-use crate::store::{MountId, TOMBSTONE_MILLIS, layout};
+use crate::store::{MountId, TOMBSTONE_MILLIS, Tombstone, layout};
 
 /// Frees up to `limit` rows of one generation that is not live; answers whether there may be more.
 pub fn retired(table: &mut Bytes<'_>, live: &[MountId], limit: usize) -> Result<bool, Error> {
@@ -31,6 +31,6 @@ pub fn retired(table: &mut Bytes<'_>, live: &[MountId], limit: usize) -> Result<
 /// Frees the tombstones that no answer on its way can still run into; in one pass, because each pass reads them all.
 pub fn tombstones(table: &mut Bytes<'_>, now: Millis) -> Result<(), Error> {
     Ok(table.retain(|_, value| {
-        layout::decode(value).is_some_and(|until: Millis| until.0.saturating_add(TOMBSTONE_MILLIS) >= now.0)
+        layout::decode(value).is_some_and(|t: Tombstone| t.until.0.saturating_add(TOMBSTONE_MILLIS) >= now.0)
     })?)
 }
