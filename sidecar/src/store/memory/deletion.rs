@@ -46,8 +46,10 @@ impl State {
         let parent = path.split().and_then(|(parent, _)| RelPath::parse(parent).ok()).unwrap_or_default();
         let above = self.buried(mount, &parent, deletion.since).directory;
         let same = |told: &Pointer| deletion.pointer.as_ref().is_some_and(|pointer| told.same_version(pointer));
-        let told =
-            above || before.as_ref().is_some_and(|t| t.until >= deletion.since && t.told.as_ref().is_some_and(same));
+        let stays = self.files.contains_key(&key);
+        let told = stays
+            || above
+            || before.as_ref().is_some_and(|t| t.until >= deletion.since && t.told.as_ref().is_some_and(same));
         let old = match (row, deletion.pointer) {
             (None, Some(pointer)) if !told => Some(File::of(pointer, deletion.since)),
             (row, _) => row,
