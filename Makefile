@@ -4,6 +4,8 @@
 CARGO ?= cargo
 export REMOTEMOUNT_TOOLS ?= $(HOME)/.cache/remotemount/tools
 DENY_VERSION := 0.20.2
+# The sidecar that crash tests stop; with the whole workspace selected, no dependency is built a second time for it.
+CRASH := --workspace --features remotemount-sidecar/crash-points --bin remotemount-sidecar-crash
 
 .PHONY: help demo test lint bench tools crds clean
 
@@ -20,11 +22,13 @@ demo: tools ## Walks through a bucket of 5,000 objects (KEEP=1 leaves it running
 test: tools ## Formatting, every test
 	$(CARGO) fmt --all --check
 	$(CARGO) build --locked --workspace --bins
+	$(CARGO) build --locked $(CRASH)
 	$(CARGO) test --locked --workspace
 
 lint: ## Clippy without warnings; licences and bans where cargo-deny can be built
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	$(CARGO) clippy --locked $(CRASH) -- -D warnings
 	@test -x $(REMOTEMOUNT_TOOLS)/cargo-deny-$(DENY_VERSION)/bin/cargo-deny || \
 	  $(CARGO) install --locked --quiet --root $(REMOTEMOUNT_TOOLS)/cargo-deny-$(DENY_VERSION) cargo-deny@$(DENY_VERSION)
 	$(REMOTEMOUNT_TOOLS)/cargo-deny-$(DENY_VERSION)/bin/cargo-deny --offline check bans licenses sources

@@ -5,7 +5,9 @@
 //! see what the next one makes of what is on disk. Files are put in place by renaming, as the kubelet
 //! does it.
 //!
-//! Never builds the binary: `cargo build --workspace --bins` does.
+//! Never builds the binary: `cargo build --workspace --bins` does. [`crash`] is about the other one.
+
+mod crash;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -33,6 +35,7 @@ pub struct Builder {
     credentials: Vec<(String, String, String)>,
     arguments: Vec<String>,
     environment: Vec<(String, String)>,
+    crash_points: bool,
 }
 
 /// A running sidecar; killed when dropped, and its temporary folder removed.
@@ -57,6 +60,8 @@ struct Settings {
     admin_port: u16,
     arguments: Vec<String>,
     environment: Vec<(String, String)>,
+    /// Where tests and crash points meet; only for the binary that has such points.
+    crash: Option<PathBuf>,
 }
 
 impl Builder {
@@ -122,8 +127,10 @@ impl Builder {
             fs::create_dir_all(&dir).with_context(|| format!("making {}", dir.display()))?;
             Ok(dir)
         };
+        let crash = self.crash_points.then(|| under(None, "crash")).transpose()?;
         let settings = Settings {
-            binary: binary()?,
+            binary: binary(self.crash_points)?,
+            crash,
             mounts: under(self.mounts_dir, "mounts")?,
             credentials: under(self.credentials_dir, "credentials")?,
             state: under(self.state_dir, "state")?,
@@ -314,6 +321,7 @@ impl Settings {
             .args(["--grpc", &format!("127.0.0.1:{}", self.grpc_port)])
             .args(["--admin", &format!("127.0.0.1:{}", self.admin_port)])
             .args(&self.arguments)
+            .envs(self.crash.iter().map(|folder| ("REMOTEMOUNT_CRASH_DIR", folder)))
             .envs(self.environment.iter().map(|(name, value)| (name, value)));
         Process::spawn(&command, &self.log)
     }
@@ -342,20 +350,21 @@ fn put_in_place(path: &Path, text: &str) -> Result<()> {
     fs::rename(&half, path).with_context(|| format!("writing {}", path.display()))
 }
 
-/// `REMOTEMOUNT_SIDECAR`, or the binary in the folder the running program was built into.
-fn binary() -> Result<PathBuf> {
-    if let Some(path) = std::env::var_os("REMOTEMOUNT_SIDECAR") {
+/// The binary in the folder the running program was built into; instead of the usual one, `REMOTEMOUNT_SIDECAR`.
+fn binary(crash_points: bool) -> Result<PathBuf> {
+    if let Some(path) = std::env::var_os("REMOTEMOUNT_SIDECAR").filter(|_| !crash_points) {
         let path = PathBuf::from(path);
         if !path.is_file() {
             bail!("REMOTEMOUNT_SIDECAR is no file: {}", path.display());
         }
         return Ok(path);
     }
+    let (name, build) = crash::binary(crash_points);
     let own = std::env::current_exe().context("asking for the own path")?;
     // A binary lies beside the sidecar, a test one folder further down.
     let folders = own.ancestors().skip(1).take(2);
     folders
-        .map(|folder| folder.join("remotemount-sidecar"))
+        .map(|folder| folder.join(name))
         .find(|path| path.is_file())
-        .with_context(|| format!("no remotemount-sidecar near {}: run cargo build --workspace --bins", own.display()))
+        .with_context(|| format!("no {name} near {}: run {build}", own.display()))
 }
