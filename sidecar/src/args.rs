@@ -121,6 +121,8 @@ fn start_log(args: &RunArgs) -> anyhow::Result<()> {
     let filter =
         EnvFilter::try_new(&args.log).with_context(|| format!("--log {:?}: not a level or filter", args.log))?;
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_target(false).with_writer(std::io::stderr);
+    // A log that cannot be written (a full disk, a reader that is gone) must not end the task that wrote to it.
+    let log = log.log_internal_errors(false);
     match args.log_format {
         LogFormat::Text => log.with_ansi(false).init(),
         LogFormat::Json => log.json().init(),
