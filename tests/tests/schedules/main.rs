@@ -13,6 +13,8 @@
 //!
 //! `REMOTEMOUNT_SEED=<variant>:<number>` runs one schedule and tells what happened in it;
 //! `REMOTEMOUNT_SCHEDULES=<percent>` runs more of them than usual, or fewer.
+// A test fails by panicking.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod chance;
 mod history;
