@@ -1,13 +1,11 @@
-//! The operator's process. It has no duties yet beyond saying which version it is.
+//! The operator's process: command line and exit code.
 #![forbid(unsafe_code)]
 
-use clap::Parser;
+use std::process::ExitCode;
 
-/// Turns RemoteMounts into mount configuration and sidecars.
-#[derive(Debug, Parser)]
-#[command(name = "remotemount-operator", version, about, arg_required_else_help = true)]
-struct Args {}
+use clap::Parser as _;
+use remotemount_operator::args::Args;
 
-fn main() {
-    Args::parse();
+fn main() -> ExitCode {
+    Args::parse().execute()
 }
