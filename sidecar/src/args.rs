@@ -14,7 +14,7 @@ use tracing_subscriber::EnvFilter;
 use crate::mounts::source;
 use crate::run;
 
-/// A bucket, mounted lazily and read through HTTP.
+/// A bucket, mounted lazily: read and deleted from over HTTP and gRPC.
 #[derive(Debug, Parser)]
 #[command(name = "remotemount-sidecar", version, about)]
 pub struct Args {

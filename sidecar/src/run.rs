@@ -14,6 +14,7 @@ use anyhow::{Context as _, bail};
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::admin::Admin;
@@ -80,7 +81,8 @@ async fn serve(args: RunArgs) -> anyhow::Result<()> {
         draining: Arc::clone(&draining),
     };
     let admin_stop = CancellationToken::new();
-    let admin = tokio::spawn(admin.serve(admin_listener, admin_stop.clone()));
+    let ended = CancellationToken::new();
+    let admin = lasting(&ended, admin.serve(admin_listener, admin_stop.clone()));
 
     let secrets = Arc::new(Secrets::new(args.credentials.clone()));
     let watch = Watch {
@@ -96,23 +98,24 @@ async fn serve(args: RunArgs) -> anyhow::Result<()> {
     };
     let seen = source::fingerprint(&args.mounts);
     let done = watch.reload().await;
-    let watch = tokio::spawn(watch.run(seen, done));
+    let watch = lasting(&ended, watch.run(seen, done));
 
-    let settling = tokio::spawn(filer.clone().settle(stop.clone()));
+    let settling = lasting(&ended, filer.clone().settle(stop.clone()));
     let drain = Duration::from_secs(args.drain_seconds);
     let http = HttpDoor::new(filer.clone(), &metrics);
-    let http = tokio::spawn(http.serve(http_listener, stop.clone(), drain));
+    let http = lasting(&ended, http.serve(http_listener, stop.clone(), drain));
     // The protocol's own way to say both ports of a filer is `host:http.grpc`.
     let own = vec![args.grpc.to_string(), format!("{}.{}", args.http, args.grpc.port())];
     let grpc = GrpcDoor::new(Parts { filer: filer.clone(), mounts, own, stop: stop.clone() }, &metrics);
-    let grpc = tokio::spawn(grpc.serve(grpc_listener, drain));
+    let grpc = lasting(&ended, grpc.serve(grpc_listener, drain));
     tracing::info!(http = %args.http, grpc = %args.grpc, admin = %args.admin, "serving");
 
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-        _ = hangup.recv() => {}
-    }
+    let told = tokio::select! {
+        _ = terminate.recv() => true,
+        _ = interrupt.recv() => true,
+        _ = hangup.recv() => true,
+        () = ended.cancelled() => false,
+    };
     tracing::info!(seconds = args.drain_seconds, "stopping: requests under way may end");
     draining.store(true, Ordering::Relaxed);
     stop.cancel();
@@ -133,8 +136,21 @@ async fn serve(args: RunArgs) -> anyhow::Result<()> {
     if tokio::time::timeout(LANDING, committed).await.is_err() {
         tracing::warn!("the store's last commit was not waited for");
     }
+    if !told {
+        bail!("a task that lasts as long as the process ended by itself; what it said is above");
+    }
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Runs a task that ends only when it is told to. One that ends by itself, by a panic or otherwise, ends the process:
+/// a sidecar that serves on without heeding its manifests would delete by a policy that is in force no more.
+fn lasting(ended: &CancellationToken, task: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
+    let guard = ended.clone().drop_guard();
+    tokio::spawn(async move {
+        task.await;
+        drop(guard);
+    })
 }
 
 fn open_store(state: &Path, metrics: &Metrics) -> anyhow::Result<Arc<dyn Store>> {

@@ -35,6 +35,7 @@ pub struct Builder {
     credentials: Vec<(String, String, String)>,
     arguments: Vec<String>,
     environment: Vec<(String, String)>,
+    log: Option<PathBuf>,
     crash_points: bool,
 }
 
@@ -112,6 +113,12 @@ impl Builder {
         self
     }
 
+    /// The file its log goes to, such as one that cannot be written.
+    pub fn log(mut self, file: &Path) -> Builder {
+        self.log = Some(file.to_path_buf());
+        self
+    }
+
     /// Starts it and waits until it is ready.
     pub async fn start(self) -> Result<Sidecar> {
         let mut sidecar = self.start_unready()?;
@@ -134,7 +141,7 @@ impl Builder {
             mounts: under(self.mounts_dir, "mounts")?,
             credentials: under(self.credentials_dir, "credentials")?,
             state: under(self.state_dir, "state")?,
-            log: folder.path().join("sidecar.log"),
+            log: self.log.unwrap_or_else(|| folder.path().join("sidecar.log")),
             http_port: free_port()?,
             grpc_port: free_port()?,
             admin_port: free_port()?,

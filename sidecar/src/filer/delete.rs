@@ -112,7 +112,8 @@ impl Filer {
         }
         let answer = self.delete_below(mount, rel, order).await;
         match &answer {
-            Ok(_) => {
+            Ok(deleted) => {
+                tracing::debug!(mount = mount.name, %path, objects = deleted.count, "deleted");
                 mount.metrics.deletes.ended(DeleteResult::Ok, "");
                 mount.set_delete_failure(None);
             }
@@ -283,14 +284,20 @@ impl Deletion {
 
     /// Commits what this delete does locally. A mount that was retired meanwhile takes nothing (M3).
     async fn commit(&self, changes: Vec<Change>) -> Result<(), FilerError> {
+        if self.commit_done(changes).await? { Ok(()) } else { Err(self.retired()) }
+    }
+
+    /// Commits what the remote has done already; answers whether the mount was still there to take it. Where it was
+    /// not, what was known of the name went with the mount, and what is gone is gone all the same.
+    async fn commit_done(&self, changes: Vec<Change>) -> Result<bool, FilerError> {
         match self.filer.commit(changes).await {
-            Ok(applied) if !applied.retired.is_empty() => {
-                let why = "the mount was removed or became another one meanwhile";
-                Err(FilerError::interrupted(&self.mount, &self.rel, why))
-            }
-            Ok(_) => Ok(()),
+            Ok(applied) => Ok(applied.retired.is_empty()),
             Err(error) => Err(FilerError::store(&self.mount, &self.rel, error)),
         }
+    }
+
+    fn retired(&self) -> FilerError {
+        FilerError::interrupted(&self.mount, &self.rel, "the mount was removed or became another one meanwhile")
     }
 
     /// Whether this delete may still go on: the mount is in force, with the policy it began under, and nobody stops us.
@@ -325,7 +332,9 @@ fn result_of(error: &FilerError) -> DeleteResult {
     match error {
         FilerError::DeleteDenied { .. } => DeleteResult::Denied,
         FilerError::Conflict { .. } => DeleteResult::Conflict,
-        FilerError::NotEmpty { .. } | FilerError::MountRoot { .. } => DeleteResult::Refused,
+        FilerError::NotEmpty { .. } | FilerError::MountRoot { .. } | FilerError::FileAndDirectory { .. } => {
+            DeleteResult::Refused
+        }
         FilerError::Incomplete { first, .. } if matches!(**first, FilerError::Conflict { .. }) => {
             DeleteResult::Conflict
         }

@@ -94,7 +94,7 @@ pub enum FilerError {
     },
     /// Keys that no path can name are below the directory; they are never deleted (M2, X6).
     #[error(
-        "{path}: {keys} key(s) below it cannot be named by a path and are not deleted; delete them in the bucket itself"
+        "{path}: {keys} key(s) below it cannot be named by a path and are not deleted, {first:?} first: delete them in the bucket itself, or the rest with ignoreRecursiveError=true"
     )]
     Unnameable {
         /// The mount.
@@ -103,10 +103,12 @@ pub enum FilerError {
         path: String,
         /// How many were seen.
         keys: u64,
+        /// The first of them.
+        first: String,
     },
     /// Objects below the directory are hidden by an earlier delete that was to keep them; they are never deleted (X1).
     #[error(
-        "{path}: {keys} object(s) below it were hidden by deletes under Retain and are kept; delete them in the bucket itself"
+        "{path}: {keys} object(s) below it were hidden by deletes under Retain and are kept, {first:?} first: delete them in the bucket itself, or the rest with ignoreRecursiveError=true"
     )]
     HiddenKeys {
         /// The mount.
@@ -115,6 +117,16 @@ pub enum FilerError {
         path: String,
         /// How many were seen.
         keys: u64,
+        /// The first of them.
+        first: String,
+    },
+    /// Names keep appearing below the directory while it is deleted (X6).
+    #[error("{path}: names keep appearing below it while they are deleted; delete it again when nobody writes there")]
+    Refilled {
+        /// The mount.
+        mount: String,
+        /// The path.
+        path: String,
     },
     /// The name is a file and a directory, and the order says `recursive`.
     #[error("{path}: this is a file and a directory: delete the file without recursive, or the directory as {path}/")]
@@ -172,7 +184,7 @@ pub enum FilerError {
 
 impl FilerError {
     /// Every reason a delete may fail for.
-    pub const DELETE_REASONS: [&'static str; 18] = [
+    pub const DELETE_REASONS: [&'static str; 19] = [
         "BrokeOff",
         "BucketNotFound",
         "Changed",
@@ -185,6 +197,7 @@ impl FilerError {
         "NotEmpty",
         "NotReady",
         "NotSupported",
+        "Refilled",
         "Rejected",
         "Store",
         "Throttled",
@@ -208,6 +221,7 @@ impl FilerError {
             Self::HoldsMount { .. } => "HoldsMount",
             Self::Unnameable { .. } => "UnnameableKeys",
             Self::HiddenKeys { .. } => "HiddenKeys",
+            Self::Refilled { .. } => "Refilled",
             Self::FileAndDirectory { .. } => "FileAndDirectory",
             Self::Incomplete { first, .. } => first.reason(),
             Self::Interrupted { .. } => "Interrupted",
@@ -231,6 +245,7 @@ impl FilerError {
             | Self::HoldsMount { path, .. }
             | Self::Unnameable { path, .. }
             | Self::HiddenKeys { path, .. }
+            | Self::Refilled { path, .. }
             | Self::FileAndDirectory { path, .. }
             | Self::Incomplete { path, .. }
             | Self::Interrupted { path, .. }
@@ -253,6 +268,7 @@ impl FilerError {
             | Self::MountRoot { mount, .. }
             | Self::Unnameable { mount, .. }
             | Self::HiddenKeys { mount, .. }
+            | Self::Refilled { mount, .. }
             | Self::FileAndDirectory { mount, .. }
             | Self::Incomplete { mount, .. }
             | Self::Interrupted { mount, .. }

@@ -112,7 +112,7 @@ impl Watch {
         tracing::info!(table = new.number, mounts = new.iter().count(), "mount table in force");
         for mount in new.iter() {
             if !old.iter().any(|before| Arc::ptr_eq(before, mount)) {
-                tracing::info!(mount = mount.name, path = %mount.path, remote = mount.uri, generation = mount.id.0, "mounted");
+                tracing::info!(mount = mount.name, path = %mount.path, remote = mount.uri, generation = mount.id.0, deletes = ?mount.delete_policy, "mounted");
                 tokio::spawn(probe(Arc::clone(mount), Arc::clone(&self.mounts), self.stop.clone()));
             }
         }

@@ -9,6 +9,7 @@
 mod conditional;
 mod delete;
 mod delete_directory;
+mod delete_policy;
 mod delete_races;
 mod faults;
 mod grpc;

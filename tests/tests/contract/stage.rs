@@ -181,7 +181,7 @@ impl Stage {
             "Denied" | "DeleteDenied" => 403,
             "NotFound" => 404,
             "Changed" | "Conflict" | "NotEmpty" | "MountRoot" | "HoldsMount" => 409,
-            "UnnameableKeys" | "HiddenKeys" | "FileAndDirectory" => 409,
+            "UnnameableKeys" | "HiddenKeys" | "FileAndDirectory" | "Refilled" => 409,
             "Store" => 500,
             "NotSupported" => 501,
             "BrokeOff" | "Rejected" | "BucketNotFound" => 502,

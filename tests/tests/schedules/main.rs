@@ -18,6 +18,7 @@
 
 mod chance;
 mod history;
+mod perform;
 mod plan;
 mod run;
 mod verdict;

@@ -32,6 +32,7 @@ fn code(error: &FilerError) -> Code {
         | FilerError::HoldsMount { .. }
         | FilerError::Unnameable { .. }
         | FilerError::HiddenKeys { .. }
+        | FilerError::Refilled { .. }
         | FilerError::FileAndDirectory { .. } => Code::FailedPrecondition,
         FilerError::Store { .. } => Code::Internal,
         FilerError::Incomplete { first, .. } => code(first),
@@ -147,7 +148,7 @@ mod tests {
             (FilerError::MountRoot { mount: mount(), path: path() }, Code::FailedPrecondition, "MountRoot"),
             (FilerError::HoldsMount { path: path(), inner: "/p/i".into() }, Code::FailedPrecondition, "HoldsMount"),
             (
-                FilerError::Unnameable { mount: mount(), path: path(), keys: 1 },
+                FilerError::Unnameable { mount: mount(), path: path(), keys: 1, first: "a//b".to_owned() },
                 Code::FailedPrecondition,
                 "UnnameableKeys",
             ),

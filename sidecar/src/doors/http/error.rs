@@ -117,6 +117,7 @@ fn status(error: &FilerError) -> StatusCode {
         | FilerError::HoldsMount { .. }
         | FilerError::Unnameable { .. }
         | FilerError::HiddenKeys { .. }
+        | FilerError::Refilled { .. }
         | FilerError::FileAndDirectory { .. } => StatusCode::CONFLICT,
         FilerError::Store { .. } => StatusCode::INTERNAL_SERVER_ERROR,
         FilerError::Incomplete { first, .. } => status(first),
@@ -205,8 +206,9 @@ mod tests {
             (FilerError::NotEmpty { mount: mount(), path: path() }, 409),
             (FilerError::MountRoot { mount: mount(), path: path() }, 409),
             (FilerError::HoldsMount { path: path(), inner: "/p/i".into() }, 409),
-            (FilerError::Unnameable { mount: mount(), path: path(), keys: 1 }, 409),
-            (FilerError::HiddenKeys { mount: mount(), path: path(), keys: 1 }, 409),
+            (FilerError::Unnameable { mount: mount(), path: path(), keys: 1, first: "a//b".to_owned() }, 409),
+            (FilerError::HiddenKeys { mount: mount(), path: path(), keys: 1, first: "a//b".to_owned() }, 409),
+            (FilerError::Refilled { mount: mount(), path: path() }, 409),
             (FilerError::FileAndDirectory { mount: mount(), path: path() }, 409),
         ];
         for (error, status) in others {

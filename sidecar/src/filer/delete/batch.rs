@@ -136,7 +136,7 @@ impl Deletion {
         }
         changes.push(intent);
         self.mount.metrics.deletes.objects.inc_by(batched.deleted);
-        self.commit(changes).await?;
+        self.commit_done(changes).await?;
         Ok(batched)
     }
 }

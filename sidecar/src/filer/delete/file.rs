@@ -43,7 +43,7 @@ impl Deletion {
     async fn gone(&self, begun: Begun, since: Millis, pointer: Option<Pointer>, at: Millis) -> DeleteAnswer {
         let deletion = FileDeletion { at, ..self.deletion(since, pointer, false) };
         let settled = Change::Settled(self.mount.id, begun.id);
-        self.commit(vec![Change::DeleteFile(self.mount.id, self.rel.clone(), deletion), settled]).await?;
+        self.commit_done(vec![Change::DeleteFile(self.mount.id, self.rel.clone(), deletion), settled]).await?;
         crash::point("local-delete-durable");
         begun.close();
         self.mount.metrics.deletes.objects.inc();

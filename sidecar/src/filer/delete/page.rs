@@ -20,10 +20,10 @@ pub struct Tally {
     pub deleted: u64,
     failed: u64,
     failures: Vec<Failure>,
-    /// Keys that no path can name.
-    unnameable: u64,
-    /// Keys that an earlier delete has hidden and was to keep.
-    hidden: u64,
+    /// Keys that no path can name, and the first of them.
+    unnameable: (u64, String),
+    /// Keys that an earlier delete has hidden and was to keep, and the first of them.
+    hidden: (u64, String),
 }
 
 impl Deletion {
@@ -33,12 +33,12 @@ impl Deletion {
         let mut doubt = Vec::new();
         for (key, pointer) in page.objects {
             let Some((path, marker)) = self.name(&key, pointer.size) else {
-                tally.unnameable += 1;
+                Tally::keep(&mut tally.unnameable, &key);
                 continue;
             };
             match self.verdict(&path, marker, &pointer).await {
                 Ok(Verdict::Goes) => objects.push(DoomedObject { path, marker, pointer }),
-                Ok(Verdict::Hidden) => tally.hidden += 1,
+                Ok(Verdict::Hidden) => Tally::keep(&mut tally.hidden, &key),
                 Ok(Verdict::Changed) => {
                     tally.fail(self.path_of(&path), FilerError::conflict(&self.mount, &path));
                     // Not the new version: it was shown to nobody, and what was shown binds the next delete, too.
@@ -94,11 +94,11 @@ impl Deletion {
     pub(super) fn incomplete_error(&self, tally: Tally) -> FilerError {
         let (mount, path) = (|| self.mount.name.clone(), || self.path());
         let mut kept = Vec::new();
-        if tally.unnameable > 0 {
-            kept.push(FilerError::Unnameable { mount: mount(), path: path(), keys: tally.unnameable });
+        if let (keys @ 1.., first) = tally.unnameable.clone() {
+            kept.push(FilerError::Unnameable { mount: mount(), path: path(), keys, first });
         }
-        if tally.hidden > 0 {
-            kept.push(FilerError::HiddenKeys { mount: mount(), path: path(), keys: tally.hidden });
+        if let (keys @ 1.., first) = tally.hidden.clone() {
+            kept.push(FilerError::HiddenKeys { mount: mount(), path: path(), keys, first });
         }
         let mut failures = tally.failures;
         failures.truncate(NAMED_FAILURES - kept.len());
@@ -108,7 +108,7 @@ impl Deletion {
             mount: mount(),
             path: path(),
             deleted: tally.deleted,
-            failed: tally.failed + tally.unnameable + tally.hidden,
+            failed: tally.failed + tally.unnameable.0 + tally.hidden.0,
             first: Box::new(first),
             failures: failures.into(),
         }
@@ -130,9 +130,17 @@ impl Tally {
         }
     }
 
+    /// Counts a key that is left alone; the first is kept.
+    fn keep(kept: &mut (u64, String), key: &str) {
+        if kept.0 == 0 {
+            kept.1 = key.to_owned();
+        }
+        kept.0 += 1;
+    }
+
     /// Whether nothing has stayed.
     pub const fn clean(&self) -> bool {
-        self.failed == 0 && self.unnameable == 0 && self.hidden == 0
+        self.failed == 0 && self.unnameable.0 == 0 && self.hidden.0 == 0
     }
 
     /// Whether the order goes on in spite of what has stayed.

@@ -52,18 +52,20 @@ impl Deletion {
                 let origin = self.origin();
                 let deletion = DirectoryDeletion { since, at: asked, extent: Extent::Whole, hide: false, origin };
                 let gone = Change::DeleteDirectory(self.mount.id, self.rel.clone(), deletion);
-                self.commit(vec![gone, Change::Settled(self.mount.id, begun.id)]).await?;
+                self.commit_done(vec![gone, Change::Settled(self.mount.id, begun.id)]).await?;
                 crash::point("local-delete-durable");
                 begun.close();
                 return Ok(Deleted { count: tally.deleted });
             }
             // What has come since the order found the directory empty was not meant by it.
             if !self.order.recursive {
-                break;
+                let error = FilerError::NotEmpty { mount: self.mount.name.clone(), path: self.path() };
+                tally.fail(self.path(), error);
+                return self.incomplete(begun, tally).await;
             }
             page = (left, asked);
         }
-        tally.fail(self.path(), FilerError::NotEmpty { mount: self.mount.name.clone(), path: self.path() });
+        tally.fail(self.path(), FilerError::Refilled { mount: self.mount.name.clone(), path: self.path() });
         self.incomplete(begun, tally).await
     }
 
