@@ -102,8 +102,11 @@ impl Process {
         self.child.wait().context("waiting for a killed process")
     }
 
-    /// All it has said so far.
+    /// All it has said so far; nothing where the log is no file, such as a device.
     pub fn log(&self) -> String {
+        if !self.log.is_file() {
+            return String::new();
+        }
         std::fs::read(&self.log).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
     }
 

@@ -9,19 +9,15 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use remotemount_crds::{RemoteMount, manifest};
 use remotemount_sidecar::clock;
-use remotemount_sidecar::entry::{Entry, File};
-use remotemount_sidecar::filer::delete::Order;
-use remotemount_sidecar::filer::list::Selection;
-use remotemount_sidecar::filer::{Filer, FilerError, Want};
+use remotemount_sidecar::filer::Filer;
 use remotemount_sidecar::metrics::Metrics;
 use remotemount_sidecar::mounts::Mounts;
-use remotemount_sidecar::path::FilerPath;
 use remotemount_sidecar::remote::conditional::Conditional;
 use remotemount_sidecar::remote::connect::Connected;
 use remotemount_sidecar::remote::{ErrorKind, Remote};
 use remotemount_sidecar::store::memory::MemoryStore;
 use remotemount_sidecar::store::writer::Committer;
-use remotemount_sidecar::store::{Cursor, Store, Writer};
+use remotemount_sidecar::store::{Store, Writer};
 use remotemount_tests::manifest::Manifest;
 use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
@@ -30,8 +26,8 @@ use tokio_util::sync::CancellationToken;
 use crate::chance::Chance;
 use crate::history::{Outcome, Record};
 use crate::perform::perform;
-use crate::plan::{NAME, Op, Plan};
-use crate::world::{Fault, Question, Simulated, World, version_of};
+use crate::plan::{KEYS, NAME, Op, Plan};
+use crate::world::{Fault, Question, Simulated, World};
 
 /// Where the clock begins; any time will do.
 const BEGIN: u64 = 1_700_000_000_000_000_000;

@@ -1,7 +1,7 @@
 //! What deletes leave: tombstones, hidden names and intents.
 
 use remotemount_sidecar::entry::{File, Halves, Listing, Millis};
-use remotemount_sidecar::store::{Change, Doomed, DoomedObject, Extent, FileDeletion, Intent, IntentId, Store as _};
+use remotemount_sidecar::store::{Change, Doomed, DoomedObject, Extent, FileDeletion, Intent, IntentId};
 
 use crate::{path, remote, directory, identity, each, adopted, origin, delete_file, delete_directory, told_paths};
 

@@ -21,48 +21,48 @@ use remotemount_sidecar::store::memory::MemoryStore;
 use remotemount_sidecar::store::redb::RedbStore;
 use remotemount_sidecar::store::{Change, DirectoryDeletion, Extent, FileDeletion, Identity, MountId, Store};
 
-pub fn path(text: &str) -> RelPath {
+pub(crate) fn path(text: &str) -> RelPath {
     RelPath::parse(text).unwrap()
 }
 
-pub fn remote(size: u64, asked: u64) -> File {
+pub(crate) fn remote(size: u64, asked: u64) -> File {
     let pointer = Pointer { size, etag: ETag::from_header("\"e\""), modified: 1 };
     File { pointer: Some(pointer), description: None, asked: Millis(asked), doubted: false }
 }
 
-pub fn directory(asked: u64) -> Directory {
+pub(crate) fn directory(asked: u64) -> Directory {
     Directory::seen(Millis(asked))
 }
 
-pub fn identity(path: &str, remote: &str) -> Identity {
+pub(crate) fn identity(path: &str, remote: &str) -> Identity {
     Identity { path: path.to_owned(), remote: remote.to_owned() }
 }
 
-pub fn each(case: impl Fn(&dyn Store)) {
+pub(crate) fn each(case: impl Fn(&dyn Store)) {
     case(&MemoryStore::default());
     let state = tempfile::tempdir().unwrap();
     case(&RedbStore::open(state.path()).unwrap().store);
 }
 
-pub fn adopted(store: &dyn Store) -> MountId {
+pub(crate) fn adopted(store: &dyn Store) -> MountId {
     store.adopt(&[identity("/m", "s3://a/")]).unwrap()[0]
 }
 
-pub fn open(state: &Path) -> RedbStore {
+pub(crate) fn open(state: &Path) -> RedbStore {
     RedbStore::open(state).unwrap().store
 }
 
-pub fn origin() -> Origin {
+pub(crate) fn origin() -> Origin {
     Origin { cause: Cause::Door, from_other_cluster: false, signatures: vec![7] }
 }
 
-pub fn delete_file(m: MountId, name: &str, since: u64, at: u64) -> Change {
+pub(crate) fn delete_file(m: MountId, name: &str, since: u64, at: u64) -> Change {
     let pointer = remote(1, 0).pointer;
     let deletion = FileDeletion { since: Millis(since), at: Millis(at), pointer, hide: false, origin: origin() };
     Change::DeleteFile(m, path(name), deletion)
 }
 
-pub fn delete_directory(m: MountId, name: &str, at: u64, extent: Extent, hide: bool) -> Change {
+pub(crate) fn delete_directory(m: MountId, name: &str, at: u64, extent: Extent, hide: bool) -> Change {
     Change::DeleteDirectory(
         m,
         path(name),
@@ -71,12 +71,12 @@ pub fn delete_directory(m: MountId, name: &str, at: u64, extent: Extent, hide: b
 }
 
 /// What happened, without its time.
-pub fn told(store: &dyn Store) -> Vec<Event> {
+pub(crate) fn told(store: &dyn Store) -> Vec<Event> {
     let events = store.events(0, 10_000).unwrap().events;
     assert!(events.is_sorted_by(|a, b| a.at < b.at), "times rise");
     events.into_iter().map(|event| Event { at: 0, ..event }).collect()
 }
 
-pub fn told_paths(store: &dyn Store) -> Vec<String> {
+pub(crate) fn told_paths(store: &dyn Store) -> Vec<String> {
     told(store).into_iter().map(|event| event.path).collect()
 }
