@@ -3,7 +3,7 @@
 use remotemount_sidecar::entry::{File, Halves, Listing, Millis};
 use remotemount_sidecar::store::{Change, Doomed, DoomedObject, Extent, FileDeletion, Intent, IntentId};
 
-use crate::{path, remote, directory, identity, each, adopted, origin, delete_file, delete_directory, told_paths};
+use crate::{adopted, delete_directory, delete_file, directory, each, identity, origin, path, remote, told_paths};
 
 #[test]
 fn a_deleted_file_stays_away_from_answers_that_were_on_their_way() {

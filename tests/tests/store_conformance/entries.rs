@@ -3,7 +3,7 @@
 use remotemount_sidecar::entry::{File, Listing, Millis};
 use remotemount_sidecar::store::{Change, Cursor, Store};
 
-use crate::{path, remote, directory, identity, each, adopted};
+use crate::{adopted, directory, each, identity, path, remote};
 
 #[test]
 fn puts_are_read_back_and_the_later_question_wins() {

@@ -1,10 +1,10 @@
 //! The log of events: bounded, in order, honest about what it dropped.
 
 use remotemount_sidecar::entry::{ETag, File, Millis, Pointer};
-use remotemount_sidecar::events::{Origin};
+use remotemount_sidecar::events::Origin;
 use remotemount_sidecar::store::{Change, EVENTS_KEPT, Store as _};
 
-use crate::{path, remote, each, adopted, open, delete_file, told};
+use crate::{adopted, delete_file, each, open, path, remote, told};
 
 #[test]
 fn the_log_is_bounded_and_says_what_it_dropped() {

@@ -4,9 +4,12 @@ use proptest::prelude::*;
 use remotemount_sidecar::entry::{File, Listing, Millis, Pointer};
 use remotemount_sidecar::path::RelPath;
 use remotemount_sidecar::store::memory::MemoryStore;
-use remotemount_sidecar::store::{Change, Cursor, DirectoryDeletion, Doomed, DoomedObject, Extent, FileDeletion, Intent, IntentId, MountId, Store as _};
+use remotemount_sidecar::store::{
+    Change, Cursor, DirectoryDeletion, Doomed, DoomedObject, Extent, FileDeletion, Intent, IntentId, MountId,
+    Store as _,
+};
 
-use crate::{path, remote, directory, adopted, open, origin, told};
+use crate::{adopted, directory, open, origin, path, remote, told};
 
 #[derive(Clone, Debug)]
 enum Step {
