@@ -12,6 +12,7 @@
 pub mod condition;
 pub mod effect;
 pub mod manifest;
+pub mod names;
 pub mod remote;
 pub mod remote_mount;
 pub mod status;

@@ -27,6 +27,29 @@ pub struct Remote {
     pub timeout_seconds: i64,
 }
 
+impl Remote {
+    /// The remote as a URI without secrets: what makes it this remote and no other.
+    #[must_use]
+    pub fn uri(&self) -> String {
+        let prefix = |prefix: &str| match prefix {
+            "" => String::new(),
+            whole if whole.ends_with('/') => whole.to_owned(),
+            part => format!("{part}/"),
+        };
+        if let Some(s3) = &self.s3 {
+            let endpoint =
+                s3.endpoint.as_deref().map(|endpoint| format!("?endpoint={}", endpoint.trim_end_matches('/')));
+            return format!("s3://{}/{}{}", s3.bucket, prefix(&s3.prefix), endpoint.unwrap_or_default());
+        }
+        if let Some(gcs) = &self.gcs {
+            return format!("gs://{}/{}", gcs.bucket, prefix(&gcs.prefix));
+        }
+        self.azure.as_ref().map_or_else(String::new, |azure| {
+            format!("azure://{}/{}/{}", azure.account, azure.container, prefix(&azure.prefix))
+        })
+    }
+}
+
 /// A bucket of Amazon S3, or of a server that speaks its API.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]

@@ -102,7 +102,7 @@ impl Mounts {
         metrics: &Metrics,
     ) -> Result<Self, StoreError> {
         let path = FilerPath::parse(&manifest.spec.path).unwrap_or_else(|_| FilerPath::root());
-        let uri = connect::uri(&manifest.spec);
+        let uri = manifest.spec.remote.uri();
         let ids = store.adopt(&[Identity { path: path.to_string(), remote: uri.clone() }])?;
         let name = manifest.metadata.name.clone().unwrap_or_default();
         let mount = |id| build(manifest, name.clone(), path.clone(), uri.clone(), id, connected.clone(), metrics);
@@ -133,7 +133,7 @@ impl Mounts {
         let identities: Vec<Identity> = manifests
             .iter()
             .zip(&paths)
-            .map(|(manifest, path)| Identity { path: path.to_string(), remote: connect::uri(&manifest.spec) })
+            .map(|(manifest, path)| Identity { path: path.to_string(), remote: manifest.spec.remote.uri() })
             .collect();
         let ids = store.adopt(&identities)?;
         let mut mounts = BTreeMap::new();

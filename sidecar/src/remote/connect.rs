@@ -50,22 +50,6 @@ pub struct Connected {
     pub health: Arc<HealthRecord>,
 }
 
-/// The remote as a URI without secrets: what makes it this remote and no other.
-#[must_use]
-pub fn uri(spec: &RemoteMountSpec) -> String {
-    let remote = &spec.remote;
-    if let Some(s3) = &remote.s3 {
-        let endpoint = s3.endpoint.as_deref().map(|endpoint| format!("?endpoint={}", endpoint.trim_end_matches('/')));
-        return format!("s3://{}/{}{}", s3.bucket, prefix(spec).as_str(), endpoint.unwrap_or_default());
-    }
-    if let Some(gcs) = &remote.gcs {
-        return format!("gs://{}/{}", gcs.bucket, prefix(spec).as_str());
-    }
-    remote.azure.as_ref().map_or_else(String::new, |azure| {
-        format!("azure://{}/{}/{}", azure.account, azure.container, prefix(spec).as_str())
-    })
-}
-
 /// The part of the bucket that the mount covers.
 #[must_use]
 pub fn prefix(spec: &RemoteMountSpec) -> Prefix {
