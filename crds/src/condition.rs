@@ -80,8 +80,10 @@ names! {
         PublishFailed,
         /// The remote answers.
         Reachable,
-        /// The remote refuses the credentials.
-        Denied,
+        /// The remote refuses the credentials, or what they may do.
+        AccessDenied,
+        /// The remote shows a certificate that the sidecar does not trust.
+        CertificateUntrusted,
         /// The remote asks for fewer requests.
         Throttled,
         /// The remote does not answer, or answers with a failure.
@@ -178,7 +180,7 @@ mod tests {
     fn transition_time_moves_only_with_the_status() {
         let mut list = Vec::new();
         assert!(merge(&mut list, &ready(None, Reason::Unknown), 1, &time(1)));
-        assert!(merge(&mut list, &ready(Some(false), Reason::Denied), 1, &time(2)));
+        assert!(merge(&mut list, &ready(Some(false), Reason::AccessDenied), 1, &time(2)));
         assert!(merge(&mut list, &ready(Some(false), Reason::Throttled), 2, &time(3)));
         assert_eq!(list[0].last_transition_time, time(2), "the reason changed, the status did not");
         assert_eq!(list[0].observed_generation, Some(2));

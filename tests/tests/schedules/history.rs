@@ -154,10 +154,10 @@ impl World {
     }
 
     /// What the key was since `step`, that moment included.
-    fn during(&self, key: &str, step: u64) -> impl Iterator<Item = Truth> {
+    fn during(&self, key: &str, step: u64) -> impl Iterator<Item = Truth> + use<'_> {
         let truth = &self.truth[key];
         let first = truth.iter().rposition(|truth| truth.step <= step).unwrap_or(0);
-        truth[first..].to_vec().into_iter()
+        truth[first..].iter().copied()
     }
 
     /// When the delete was ordered that a request belongs to: the first that is under way and is about its keys.

@@ -1,0 +1,72 @@
+//! Reflect: a store a watch, and one stream of what was said to be there or gone.
+
+use std::fmt::Debug;
+use std::hash::Hash;
+use std::sync::Arc;
+
+use futures_util::stream::{BoxStream, StreamExt as _, select_all};
+use kube::runtime::reflector::{self, Lookup, ObjectRef, Store};
+use kube::runtime::watcher::{self, Event};
+use kube::runtime::{WatchStreamExt as _, watcher as watch};
+use kube::{Api, Resource};
+use serde::de::DeserializeOwned;
+
+/// One store a watch: two watches must not fill one store, because each begins by saying what is *all* there is.
+#[derive(Clone)]
+pub struct Stores<K: Lookup + 'static>
+where
+    K::DynamicType: Hash + Eq,
+{
+    stores: Vec<Store<K>>,
+}
+
+/// Keeps a store an API, and tells of every object that was said to be there or gone.
+pub fn reflect<K>(apis: Vec<Api<K>>, config: &watcher::Config) -> (Stores<K>, BoxStream<'static, K>)
+where
+    K: Resource<DynamicType = ()> + Lookup<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
+{
+    let (mut stores, mut streams) = (Vec::new(), Vec::new());
+    for api in apis {
+        let (store, writer) = reflector::store();
+        stores.push(store);
+        // Who manages which field is of no use here, and is the larger part of most objects.
+        let watch = watch(api, config.clone());
+        let watch = watch.default_backoff().modify(|object: &mut K| object.meta_mut().managed_fields = None);
+        let told = reflector::reflector(writer, watch).filter_map(|event| async {
+            match event {
+                Ok(Event::Apply(object) | Event::InitApply(object) | Event::Delete(object)) => Some(object),
+                Ok(Event::Init | Event::InitDone) => None,
+                Err(error) => {
+                    tracing::warn!(%error, "the API server cannot be watched; what is known is kept, and it is tried again");
+                    None
+                }
+            }
+        });
+        streams.push(told.boxed());
+    }
+    (Stores { stores }, select_all(streams).boxed())
+}
+
+impl<K> Stores<K>
+where
+    K: Lookup + Clone + 'static,
+    K::DynamicType: Hash + Eq + Clone,
+{
+    /// Waits until everything has been heard once.
+    pub async fn ready(&self) {
+        for store in &self.stores {
+            // An error means that the watch has ended, which it does with the process.
+            let _ = store.wait_until_ready().await;
+        }
+    }
+
+    /// Everything, in no order.
+    pub fn all(&self) -> impl Iterator<Item = Arc<K>> {
+        self.stores.iter().flat_map(Store::state)
+    }
+
+    /// One object.
+    pub fn get(&self, key: &ObjectRef<K>) -> Option<Arc<K>> {
+        self.stores.iter().find_map(|store| store.get(key))
+    }
+}

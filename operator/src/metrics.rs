@@ -1,0 +1,61 @@
+//! What the operator counts. Names and labels are in `docs/METRICS.md`; no label holds a mount's name,
+//! so the number of series does not grow with the cluster.
+
+use std::time::Duration;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::{Registry, Unit};
+
+/// What reconciling and leading count.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    /// Status writes.
+    pub status_writes: Counter,
+    /// 1 while this replica leads.
+    pub leads: Gauge,
+    /// RemoteMounts known, set when someone looks.
+    pub mounts: Gauge,
+    /// Pods with a sidecar known, set when someone looks.
+    pub pods: Gauge,
+    reconciles: Family<Outcome, Counter>,
+    took: Histogram,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Outcome {
+    outcome: &'static str,
+}
+
+impl Metrics {
+    /// Registers them all.
+    #[must_use]
+    pub fn register(registry: &mut Registry) -> Self {
+        let metrics = Self {
+            status_writes: Counter::default(),
+            leads: Gauge::default(),
+            mounts: Gauge::default(),
+            pods: Gauge::default(),
+            reconciles: Family::default(),
+            took: Histogram::new(exponential_buckets(0.001, 4.0, 8)),
+        };
+        registry.register("remotemount_operator_status_writes", "Status writes", metrics.status_writes.clone());
+        registry.register("remotemount_operator_leads", "1 while this replica leads", metrics.leads.clone());
+        registry.register("remotemount_operator_mounts", "RemoteMounts known", metrics.mounts.clone());
+        registry.register("remotemount_operator_pods", "Pods with a sidecar known", metrics.pods.clone());
+        registry.register("remotemount_operator_reconciles", "Reconciles by outcome", metrics.reconciles.clone());
+        let (name, help) = ("remotemount_operator_reconcile_duration", "How long a reconcile took");
+        registry.register_with_unit(name, help, Unit::Seconds, metrics.took.clone());
+        metrics
+    }
+
+    /// A reconcile has ended.
+    pub fn reconciled(&self, took: Duration, well: bool) {
+        self.took.observe(took.as_secs_f64());
+        let outcome = if well { "ok" } else { "error" };
+        self.reconciles.get_or_create(&Outcome { outcome }).inc();
+    }
+}

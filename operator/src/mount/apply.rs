@@ -1,0 +1,82 @@
+//! Apply: writes what was built, and takes away what is no longer wanted.
+//!
+//! Server-side apply under one field manager; what stands already is not written again, so a reconcile
+//! that changes nothing makes no request. Never reads, never decides.
+
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::api::{DeleteParams, Patch, PatchParams};
+use kube::{Api, Client, ResourceExt as _};
+use remotemount_crds::{RemoteMount, RemoteMountStatus, names};
+use serde_json::json;
+
+use crate::mount::build::stands;
+
+/// Why something could not be written.
+#[derive(Debug, thiserror::Error)]
+#[error("{what} {namespace}/{name}: {source}")]
+pub struct ApplyError {
+    /// What.
+    pub what: &'static str,
+    /// Where.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// What the API server said.
+    pub source: Box<kube::Error>,
+}
+
+/// Makes the ConfigMap stand as `wanted`; answers whether it had to be written.
+///
+/// # Errors
+/// When the API server refuses or cannot be reached.
+pub async fn config_map(client: &Client, wanted: &ConfigMap, standing: Option<&ConfigMap>) -> Result<bool, ApplyError> {
+    if stands(wanted, standing) {
+        return Ok(false);
+    }
+    let (namespace, name) = (wanted.namespace().unwrap_or_default(), wanted.name_any());
+    let api: Api<ConfigMap> = Api::namespaced(client.clone(), &namespace);
+    // Forced: these objects are the operator's own, whoever wrote into them meanwhile.
+    let how = PatchParams::apply(names::FIELD_MANAGER).force();
+    match api.patch(&name, &how, &Patch::Apply(wanted)).await {
+        Ok(_) => Ok(true),
+        Err(error) => Err(failed("ConfigMap", namespace, name, error)),
+    }
+}
+
+/// Takes a ConfigMap away; one that is not there is no error.
+///
+/// # Errors
+/// When the API server refuses or cannot be reached.
+pub async fn remove_config_map(client: &Client, namespace: &str, name: &str) -> Result<(), ApplyError> {
+    let api: Api<ConfigMap> = Api::namespaced(client.clone(), namespace);
+    match api.delete(name, &DeleteParams::default()).await {
+        Ok(_) => Ok(()),
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+        Err(error) => Err(failed("ConfigMap", namespace.to_owned(), name.to_owned(), error)),
+    }
+}
+
+/// Writes a status; the operator is its only writer.
+///
+/// # Errors
+/// When the API server refuses or cannot be reached.
+pub async fn status(client: &Client, mount: &RemoteMount, status: &RemoteMountStatus) -> Result<(), ApplyError> {
+    let (namespace, name) = (mount.namespace().unwrap_or_default(), mount.name_any());
+    let api: Api<RemoteMount> = Api::namespaced(client.clone(), &namespace);
+    let patch = json!({
+        "apiVersion": remotemount_crds::API_VERSION,
+        "kind": remotemount_crds::KIND,
+        // With the uid, a mount that was made anew under the name is not given the old one's status.
+        "metadata": { "uid": mount.uid() },
+        "status": status,
+    });
+    let how = PatchParams::apply(names::FIELD_MANAGER).force();
+    match api.patch_status(&name, &how, &Patch::Apply(patch)).await {
+        Ok(_) => Ok(()),
+        Err(error) => Err(failed("status of RemoteMount", namespace, name, error)),
+    }
+}
+
+fn failed(what: &'static str, namespace: String, name: String, source: kube::Error) -> ApplyError {
+    ApplyError { what, namespace, name, source: Box::new(source) }
+}
