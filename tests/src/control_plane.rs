@@ -69,8 +69,9 @@ impl ControlPlane {
     /// # Errors
     /// A program cannot be built or started, or is not ready within a minute; its log is in the error.
     pub async fn start(controllers: Controllers) -> Result<ControlPlane> {
-        let programs =
-            tokio::task::spawn_blocking(move || Programs::find(controllers)).await.context("looking for programs")??;
+        let programs = tokio::task::spawn_blocking(move || Programs::find(controllers))
+            .await
+            .context("looking for programs")??;
         let folder = Folder::create()?;
         let ports = Ports::pick()?;
         let pki = Pki::create(folder.path(), ports.api_server)?;
@@ -147,7 +148,7 @@ impl ControlPlane {
         self.folder.path()
     }
 
-    /// Applies `crds/remotemounts.yaml` and waits until the API server serves it.
+    /// Applies `crds/remotemounts.yaml` and waits until the API server serves and describes it.
     ///
     /// # Errors
     /// kubectl refuses it, or it is not established within a minute.
@@ -155,10 +156,25 @@ impl ControlPlane {
         let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../crds/remotemounts.yaml");
         let file = file.to_str().context("the path of the CRD is not text")?;
         self.kubectl(&["apply", "--server-side", "-f", file]).await?.success()?;
-        let crds: Api<CustomResourceDefinition> = Api::all(self.client().await?);
+        let client = self.client().await?;
+        let crds: Api<CustomResourceDefinition> = Api::all(client.clone());
         let established = await_condition(crds, "remotemounts.remotemount.dev", conditions::is_crd_established());
         timeout(READY_LIMIT, established).await.context("the CRD is not established")??;
-        Ok(())
+        // Its description follows about a second later; `kubectl explain` reads it.
+        let described = async {
+            let path = format!("/openapi/v3/apis/{}", remotemount_crds::API_VERSION);
+            loop {
+                let request = http::Request::get(&path).body(Vec::new())?;
+                match client.request_text(request).await {
+                    Ok(text) if text.contains(remotemount_crds::KIND) => return anyhow::Ok(()),
+                    Ok(_) => {}
+                    Err(kube::Error::Api(status)) if status.code == 404 => {}
+                    Err(error) => return Err(error.into()),
+                }
+                sleep(POLL).await;
+            }
+        };
+        timeout(READY_LIMIT, described).await.context("the CRD is not in the OpenAPI document")?
     }
 
     /// Makes a namespace with those labels, and its ServiceAccount `default`, which pods need.

@@ -24,7 +24,8 @@ pub struct Folder {
 impl Folder {
     /// Makes an empty folder.
     pub fn create() -> Result<Folder> {
-        let made = tempfile::Builder::new().prefix("remotemount-control-plane-").tempdir().context("making a folder")?;
+        let made =
+            tempfile::Builder::new().prefix("remotemount-control-plane-").tempdir().context("making a folder")?;
         let remover = Command::new("sh")
             .args(["-c", REMOVE, "sh"])
             .arg(made.path())
