@@ -10,9 +10,4 @@
 //! pods that have their sidecar serve on; only status grows old, and new pods that ask for a sidecar wait.
 #![forbid(unsafe_code)]
 
-pub mod admin;
 pub mod args;
-pub mod cluster;
-pub mod leader;
-pub mod metrics;
-pub mod mount;
