@@ -153,6 +153,13 @@ impl Cluster {
         futures_util::stream::unfold((cluster, receiver), next).flatten().boxed()
     }
 
+    /// Has every mount looked at again.
+    pub fn trigger_all(&self) {
+        for mount in self.all_mounts() {
+            let _ = self.triggers.send(ObjectRef::from_obj(&*mount));
+        }
+    }
+
     fn trigger(&self, namespace: &str, mount: &str) {
         // Nobody listens while this replica does not lead.
         let _ = self.triggers.send(ObjectRef::new(mount).within(namespace));

@@ -91,20 +91,31 @@ async fn serve(args: RunArgs) -> anyhow::Result<()> {
     let webhook = tasks.spawn(webhook.serve(webhook_listener, tls, stop.clone(), drain));
 
     let identity = identity();
-    let leading = Leading { args: args.clone(), client: client.clone(), cluster: cluster.clone(), sidecars, certificates, metrics, control_metrics, identity: identity.clone(), stop: stop.clone() };
-    let election = async {
-        cluster.ready().await;
+    let leading = Leading {
+        args: args.clone(),
+        client: client.clone(),
+        cluster: cluster.clone(),
+        sidecars,
+        certificates,
+        metrics,
+        control_metrics,
+        identity: identity.clone(),
+        stop: stop.clone(),
+    };
+    let mut election = Box::pin(async {
+        if stop.run_until_cancelled(cluster.ready()).await.is_none() {
+            return;
+        }
         ready.store(true, Ordering::Relaxed);
         tracing::info!(mounts = cluster.all_mounts().len(), pods = cluster.pod_uids().len(), "the cluster is known");
-        let leader = elected(&client, &args.operator_namespace, &identity, &stop).await;
-        if let Some(leader) = leader {
+        if let Some(leader) = candidate(&client, &args.operator_namespace, &identity, &stop).await {
             leader.hold(|| drop(tasks.spawn(leading.lead())), &stop).await;
         }
-    };
+    });
     let lost = tokio::select! {
         _ = terminate.recv() => false,
         _ = interrupt.recv() => false,
-        () = election => true,
+        () = &mut election => true,
     };
     tracing::info!("stopping: requests under way may end");
     ready.store(false, Ordering::Relaxed);
@@ -114,11 +125,146 @@ async fn serve(args: RunArgs) -> anyhow::Result<()> {
     if tokio::time::timeout(LANDING, tasks.wait()).await.is_err() {
         tracing::warn!("reconciles under way were given up");
     }
-    admin_stop.cancel();
-    let _ = admin.await;
     if lost {
         bail!("another replica leads now");
     }
+    // Gives the lease back, once nothing of this replica writes any more.
+    election.await;
+    admin_stop.cancel();
+    let _ = admin.await;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// What the replica that leads does beside the others.
+struct Leading {
+    args: RunArgs,
+    client: Client,
+    cluster: Cluster,
+    sidecars: Arc<Registry>,
+    certificates: Certificates,
+    metrics: Metrics,
+    control_metrics: ControlMetrics,
+    identity: String,
+    stop: CancellationToken,
+}
+
+impl Leading {
+    /// Reconciles, takes sidecars in, and keeps the webhook's CA where the API server reads it; until the stop.
+    async fn lead(self) {
+        let Self { args, client, cluster, sidecars, certificates, metrics, stop, .. } = self;
+        metrics.leads.set(1);
+        let listener = match listen("--control", args.control).await {
+            Ok(listener) => listener,
+            Err(error) => {
+                tracing::error!(error = format!("{error:#}"), "sidecars cannot connect");
+                return stop.cancel();
+            }
+        };
+        let tls = match certificates.server_config(&["h2"]) {
+            Ok(tls) => tls,
+            Err(error) => {
+                tracing::error!(%error, "sidecars cannot connect");
+                return stop.cancel();
+            }
+        };
+        let control = Arc::new(ArcSwapOption::empty());
+        let bundle = Bundled { certificates: certificates.clone(), endpoint: args.control_endpoint(), control: Arc::clone(&control), cluster: cluster.clone() };
+        bundle.publish();
+        let context = Context::new(client.clone(), cluster.clone(), Arc::clone(&sidecars), control, self.identity, metrics);
+        let server = Control::new(Arc::clone(&sidecars), client.clone(), self.control_metrics);
+        tokio::join!(
+            server.serve(listener, tls, stop.clone()),
+            context.run(stop.clone()),
+            publisher(client, &args, &certificates).run(stop.clone()),
+            bundle.follow(&stop),
+            tidy(&cluster, &sidecars, &stop),
+        );
+    }
+}
+
+/// Keeps what namespaces are told of the control link as the certificates are.
+struct Bundled {
+    certificates: Certificates,
+    endpoint: String,
+    control: Arc<ArcSwapOption<ControlConfig>>,
+    cluster: Cluster,
+}
+
+impl Bundled {
+    fn publish(&self) {
+        // Without a bundle someone else says whom to trust: the sidecar's own file stays as it is.
+        let ca = self.certificates.bundle().borrow().clone();
+        let control = ca.map(|ca| Arc::new(ControlConfig { endpoint: self.endpoint.clone(), ca: ca.to_string() }));
+        self.control.store(control);
+    }
+
+    async fn follow(&self, stop: &CancellationToken) {
+        let mut bundle = self.certificates.bundle();
+        while let Some(Ok(())) = stop.run_until_cancelled(bundle.changed()).await {
+            self.publish();
+            self.cluster.trigger_all();
+        }
+    }
+}
+
+/// Sidecars of pods whose end went unnoticed, while the watch was away say, are let go.
+async fn tidy(cluster: &Cluster, sidecars: &Registry, stop: &CancellationToken) {
+    while stop.run_until_cancelled(tokio::time::sleep(TIDY)).await.is_some() {
+        let there = cluster.pod_uids();
+        sidecars.retain(|uid| there.contains(uid));
+    }
+}
+
+async fn certificates(
+    client: &Client,
+    args: &RunArgs,
+    tasks: &TaskTracker,
+    stop: &CancellationToken,
+) -> anyhow::Result<Certificates> {
+    if let Some(directory) = &args.tls_dir {
+        let (certificates, keeper) = directory::Keeper::start(directory)?;
+        tasks.spawn(keeper.run(stop.clone()));
+        return Ok(certificates);
+    }
+    let now = jiff::Timestamp::now();
+    let started = secret::Keeper::start(client.clone(), &args.operator_namespace, args.server_names(), now).await;
+    let (certificates, keeper) = started.context("the operator's own certificates")?;
+    tasks.spawn(keeper.run(stop.clone()));
+    Ok(certificates)
+}
+
+/// Takes part in the election as soon as the Lease can be had.
+async fn candidate(client: &Client, namespace: &str, identity: &str, stop: &CancellationToken) -> Option<Leader> {
+    loop {
+        match stop.run_until_cancelled(Leader::new(client.clone(), namespace, identity)).await? {
+            Ok(leader) => return Some(leader),
+            Err(error) => tracing::warn!(%error, namespace, "the lease cannot be had; it is tried again"),
+        }
+        stop.run_until_cancelled(tokio::time::sleep(Duration::from_secs(1))).await?;
+    }
+}
+
+/// The mounts, for the webhook; none before all are known.
+fn known(cluster: &Cluster, ready: &Arc<AtomicBool>) -> Mounts {
+    let (cluster, ready) = (cluster.clone(), Arc::clone(ready));
+    Arc::new(move |namespace| ready.load(Ordering::Relaxed).then(|| cluster.mounts(namespace)))
+}
+
+fn scope(args: &RunArgs) -> Scope {
+    if args.namespaces.is_empty() {
+        return Scope::All;
+    }
+    Scope::Namespaces(args.namespaces.iter().cloned().collect::<BTreeSet<_>>())
+}
+
+/// A name that no other replica has, and that tells a person which pod it is.
+fn identity() -> String {
+    let host = std::env::var("HOSTNAME").unwrap_or_else(|_| "operator".to_owned());
+    let started = jiff::Timestamp::now().as_millisecond();
+    format!("{host}-{}-{started:x}", std::process::id())
+}
+
+async fn listen(flag: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| format!("{flag} {address}: cannot listen there"))
 }
