@@ -7,12 +7,15 @@ DENY_VERSION := 0.20.2
 # The sidecar that crash tests stop; with the whole workspace selected, no dependency is built a second time for it.
 CRASH := --workspace --features remotemount-sidecar/crash-points --bin remotemount-sidecar-crash
 
-.PHONY: help demo test lint bench tools crds clean
+.PHONY: help demo test lint bench tools servers crds clean
 
 help: ## What can be made
 	@grep -E '^[a-z]+:.*## ' Makefile | sed 's/:.*## /\t/' | expand -t 10
 
-tools: ## Installs the S3 servers that tests, demo and bench run against
+tools: servers ## All that tests and demo run against: S3 servers, and Kubernetes, built once (Go 1.26, minutes)
+	@bash tests/tools/control-plane.sh >/dev/null
+
+servers: ## Installs the S3 servers, which is all that bench needs
 	@bash tests/tools/install.sh >/dev/null
 
 demo: tools ## Walks through a bucket of 5,000 objects (KEEP=1 leaves it running)
@@ -33,7 +36,7 @@ lint: ## Clippy without warnings; licences and bans where cargo-deny can be buil
 	  $(CARGO) install --locked --quiet --root $(REMOTEMOUNT_TOOLS)/cargo-deny-$(DENY_VERSION) cargo-deny@$(DENY_VERSION)
 	$(REMOTEMOUNT_TOOLS)/cargo-deny-$(DENY_VERSION)/bin/cargo-deny --offline check bans licenses sources
 
-bench: tools ## Ratios against SeaweedFS's filer and nginx, written to bench/
+bench: servers ## Ratios against SeaweedFS's filer and nginx, written to bench/
 	$(CARGO) build --locked --release -p remotemount-sidecar -p remotemount-tests --bins
 	@$(CARGO) run --locked -q --release -p remotemount-tests --bin bench
 

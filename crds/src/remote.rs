@@ -2,6 +2,10 @@
 //!
 //! A provider's fields are what makes a bucket that bucket; credentials are the mount's, not the
 //! remote's. Rules and their Rust twins are as in [`crate::remote_mount`].
+//!
+//! What makes the objects that a mount shows (provider, bucket, prefix) cannot be changed later: a
+//! sidecar would show, and delete, other objects under the old names. How they are reached (endpoint,
+//! region, addressing, certificates) can, since a server may move.
 
 use kube::KubeSchema;
 use schemars::JsonSchema;
@@ -12,6 +16,7 @@ use serde::{Deserialize, Serialize};
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[x_kube(validation = Rule::new("(has(self.s3) ? 1 : 0) + (has(self.gcs) ? 1 : 0) + (has(self.azure) ? 1 : 0) == 1").message("remote must name exactly one of s3, gcs and azure"))]
 #[x_kube(validation = Rule::new("self.timeoutSeconds >= 1 && self.timeoutSeconds <= 300").message("timeoutSeconds must be from 1 to 300"))]
+#[x_kube(validation = Rule::new("has(self.s3) == has(oldSelf.s3) && has(self.gcs) == has(oldSelf.gcs) && has(self.azure) == has(oldSelf.azure)").message("remote cannot change its provider: create another RemoteMount with the new one and delete this one"))]
 pub struct Remote {
     /// Amazon S3, or a server that speaks its API.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -54,13 +59,15 @@ impl Remote {
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct S3Remote {
-    /// The bucket's name.
+    /// The bucket's name. It cannot be changed later.
     #[x_kube(validation = Rule::new("self.matches('^[A-Za-z0-9][A-Za-z0-9._-]+$')").message("bucket must be a bucket name: letters, digits, '.', '_' and '-', two or more, no path"))]
+    #[x_kube(validation = Rule::new("self == oldSelf").message("bucket cannot be changed: create another RemoteMount with the new bucket and delete this one"))]
     #[schemars(length(max = 255))]
     pub bucket: String,
-    /// Keys below this prefix are mounted; a missing trailing slash is added. All keys when empty.
+    /// Keys below this prefix are mounted; a missing trailing slash is added. All keys when empty. It cannot be changed later.
     #[serde(default)]
     #[x_kube(validation = Rule::new("!self.startsWith('/') && !self.contains('//') && !self.matches('(^|/)[.][.]?(/|$)') && !self.contains('\\\\x00')").message("prefix must not begin with '/' nor hold '//', '.' or '..' segments: no path could name its keys"))]
+    #[x_kube(validation = Rule::new("self == oldSelf").message("prefix cannot be changed: create another RemoteMount with the new prefix and delete this one"))]
     #[schemars(length(max = 900))]
     pub prefix: String,
     /// The server, as `http://` or `https://` URL without a path. Amazon's for the region when left out.
@@ -84,11 +91,13 @@ pub struct S3Remote {
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct GcsRemote {
-    /// The bucket's name.
+    /// The bucket's name. It cannot be changed later.
+    #[x_kube(validation = Rule::new("self == oldSelf").message("bucket cannot be changed: create another RemoteMount with the new bucket and delete this one"))]
     #[schemars(length(min = 3, max = 222))]
     pub bucket: String,
-    /// Keys below this prefix are mounted.
+    /// Keys below this prefix are mounted. It cannot be changed later.
     #[serde(default)]
+    #[x_kube(validation = Rule::new("self == oldSelf").message("prefix cannot be changed: create another RemoteMount with the new prefix and delete this one"))]
     #[schemars(length(max = 900))]
     pub prefix: String,
 }
@@ -97,14 +106,17 @@ pub struct GcsRemote {
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct AzureRemote {
-    /// The storage account.
+    /// The storage account. It cannot be changed later.
+    #[x_kube(validation = Rule::new("self == oldSelf").message("account cannot be changed: create another RemoteMount with the new account and delete this one"))]
     #[schemars(length(min = 3, max = 24))]
     pub account: String,
-    /// The container.
+    /// The container. It cannot be changed later.
+    #[x_kube(validation = Rule::new("self == oldSelf").message("container cannot be changed: create another RemoteMount with the new container and delete this one"))]
     #[schemars(length(min = 3, max = 63))]
     pub container: String,
-    /// Keys below this prefix are mounted.
+    /// Keys below this prefix are mounted. It cannot be changed later.
     #[serde(default)]
+    #[x_kube(validation = Rule::new("self == oldSelf").message("prefix cannot be changed: create another RemoteMount with the new prefix and delete this one"))]
     #[schemars(length(max = 900))]
     pub prefix: String,
 }

@@ -29,6 +29,7 @@ use crate::status::RemoteMountStatus;
     namespaced,
     derive = "PartialEq",
     status = "RemoteMountStatus",
+    doc = "A bucket and prefix of an object store, mounted into pods at a path and pulled lazily.",
     shortname = "rmt",
     category = "storage",
     printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),

@@ -52,7 +52,7 @@ pub struct SidecarCounts {
 pub struct FailingSidecar {
     /// Its pod.
     pub pod: String,
-    /// Why, as a reason of [`crate::condition::Reason`].
+    /// Why: a reason as conditions have it, such as `Denied`.
     pub reason: String,
     /// For people; no secrets.
     pub message: String,

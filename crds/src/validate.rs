@@ -1,7 +1,8 @@
 //! The rules of [`crate::remote_mount`] as plain Rust, for readers that have no API server.
 //!
 //! Each rule has a CEL twin beside its field; `tests/tests/crd.rs` runs both over one table of
-//! documents and asserts one answer. A [`Problem`] names the field and says what to change. Pure.
+//! documents and asserts one answer. Rules about a change have no twin: only the API server sees both
+//! the old and the new document. A [`Problem`] names the field and says what to change. Pure.
 
 use crate::{Credentials, Expose, Metadata, Remote, RemoteMountSpec, S3Remote};
 

@@ -1,9 +1,11 @@
-//! Where the S3 servers' programs are.
+//! Where the programs are that tests run against: S3 servers and a Kubernetes control plane.
 //!
-//! The script `tests/tools/install.sh` owns the answer: it installs the pinned programs once and
-//! prints their folder. It is asked once per test process, and answers at once when all is there.
+//! Two scripts own the answer: `tests/tools/install.sh` for the S3 servers, and
+//! `tests/tools/control-plane.sh` for what Kubernetes is made of. Each fetches the pinned programs
+//! once and prints their folder, and answers at once when all is there.
 //!
-//! Never looks in PATH: a test must run against the pinned version or not at all.
+//! Never looks in PATH: a test must run against the pinned version or not at all. A control plane that
+//! someone chose by `KUBEBUILDER_ASSETS`, as Kubernetes' own envtest reads it, goes before ours.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -11,27 +13,47 @@ use std::sync::OnceLock;
 
 use anyhow::{Context, Result, anyhow, bail};
 
-static FOLDER: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+static S3_SERVERS: OnceLock<Result<PathBuf, String>> = OnceLock::new();
 
-/// The path of an installed program: `weed`, `rclone` or `moto_server`.
+/// The path of an installed S3 server: `weed`, `rclone` or `moto_server`.
 ///
 /// The first call installs the programs if they are missing, which takes a minute and the network.
 pub fn bin(name: &str) -> Result<PathBuf> {
-    let folder = FOLDER
-        .get_or_init(|| install().map_err(|error| format!("{error:#}")))
+    let folder = S3_SERVERS
+        .get_or_init(|| folder_from("install.sh", &[]).map_err(|error| format!("{error:#}")))
         .as_ref()
         .map_err(|error| anyhow!("{error}; run make tools"))?;
-    let path = folder.join("bin").join(name);
+    existing(folder.join("bin").join(name))
+}
+
+/// The path of a program of the control plane: `etcd`, `kube-apiserver`, `kube-controller-manager` or
+/// `kubectl`.
+///
+/// The first call builds the program if it is missing, which takes minutes, Go and the network.
+pub fn control_plane_bin(name: &str) -> Result<PathBuf> {
+    if let Some(chosen) = std::env::var_os("KUBEBUILDER_ASSETS") {
+        let path = Path::new(&chosen).join(name);
+        if path.is_file() {
+            return Ok(path);
+        }
+    }
+    let folder = folder_from("control-plane.sh", &[name]).context("run make tools")?;
+    existing(folder.join(name))
+}
+
+fn existing(path: PathBuf) -> Result<PathBuf> {
     if !path.is_file() {
         bail!("no {}; run make tools", path.display());
     }
     Ok(path)
 }
 
-fn install() -> Result<PathBuf> {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tools/install.sh");
+/// The last line that a script of `tests/tools` says.
+fn folder_from(script: &str, arguments: &[&str]) -> Result<PathBuf> {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tools").join(script);
     let output = Command::new("bash")
         .arg(&script)
+        .args(arguments)
         // The script tells of a download on stderr: whoever waits for it should see that.
         .stderr(Stdio::inherit())
         .output()

@@ -143,13 +143,44 @@ fn cel(schema: &Value, spec: &Value) -> String {
 }
 
 #[test]
-fn a_path_cannot_be_changed() {
+fn what_a_mount_shows_cannot_be_changed() {
     let crd = serde_json::to_value(<RemoteMount as kube::CustomResourceExt>::crd()).unwrap();
     let schema = &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"];
-    let full = |spec: Value| serde_json::to_value(serde_json::from_value::<RemoteMountSpec>(spec).unwrap()).unwrap();
-    let (old, new) = (full(good()), full(with("path", json!("/other"))));
-    let judge = kube_cel::Validator::new();
-    assert!(judge.validate(schema, &old, Some(&old)).is_ok());
-    let problems = judge.validate(schema, &new, Some(&old)).unwrap_err().to_string();
-    assert!(problems.contains("path cannot be changed"), "{problems}");
+    let full = |spec: &Value| serde_json::to_value(serde_json::from_value::<RemoteMountSpec>(spec.clone()).unwrap());
+    let gcs = json!({"path": "/data", "remote": {"gcs": {"bucket": "abc", "prefix": "a/"}}});
+    let azure = json!({"path": "/data", "remote": {"azure": {"account": "abc", "container": "abc"}}});
+    let changed = |spec: &Value, pointer: &str, value: Value| {
+        let mut spec = spec.clone();
+        *spec.pointer_mut(pointer).unwrap() = value;
+        spec
+    };
+    // The field that cannot be changed; none where it can.
+    let cases = [
+        (good(), with("path", json!("/other")), Some("path")),
+        (good(), with("remote.s3.bucket", json!("other")), Some("bucket")),
+        (good(), with("remote.s3.prefix", json!("other/")), Some("prefix")),
+        (good(), changed(&good(), "/remote/s3", json!({"bucket": "bucket"})), Some("prefix")),
+        (good(), gcs.clone(), Some("remote")),
+        (gcs.clone(), azure.clone(), Some("remote")),
+        (gcs.clone(), changed(&gcs, "/remote/gcs/bucket", json!("other")), Some("bucket")),
+        (gcs.clone(), changed(&gcs, "/remote/gcs/prefix", json!("b/")), Some("prefix")),
+        (azure.clone(), changed(&azure, "/remote/azure/account", json!("other")), Some("account")),
+        (azure.clone(), changed(&azure, "/remote/azure/container", json!("other")), Some("container")),
+        (good(), good(), None),
+        (good(), with("remote.s3.endpoint", json!("https://moved:9000")), None),
+        (good(), with("remote.timeoutSeconds", json!(20)), None),
+        (good(), with("deletePolicy", json!("Propagate")), None),
+        (good(), with("metadata.ttlSeconds", json!(1)), None),
+    ];
+    for (old, new, field) in cases {
+        let said = kube_cel::Validator::new().validate(schema, &full(&new).unwrap(), Some(&full(&old).unwrap()));
+        match (field, said) {
+            (None, said) => assert!(said.is_ok(), "{old} to {new}: {said:?}"),
+            (Some(field), Ok(())) => panic!("{old} to {new}: {field} was changed"),
+            (Some(field), Err(problems)) => {
+                let wanted = format!("{field} cannot");
+                assert!(problems.to_string().contains(&wanted), "{old} to {new}: {problems}");
+            }
+        }
+    }
 }
