@@ -92,6 +92,8 @@ names! {
         TimedOut,
         /// There is no such bucket.
         BucketNotFound,
+        /// The remote's certificate is not trusted.
+        CertificateUntrusted,
         /// The remote refuses the request for another reason.
         Rejected,
         /// Old entries are served because the remote cannot be asked.

@@ -10,6 +10,8 @@
 #![forbid(unsafe_code)]
 
 pub mod condition;
+#[cfg(feature = "control")]
+pub mod control;
 pub mod effect;
 pub mod manifest;
 pub mod names;

@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderValue};
@@ -24,7 +24,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::filer::FilerError;
 use crate::filer::intents::Intents;
+use crate::link::state::{LinkState, LinkStatus};
 use crate::metrics::{DeleteResult, Metrics};
+use crate::mounts::source::Origin;
+use crate::mounts::watch::Problems;
 use crate::mounts::{Mount, Mounts};
 use crate::remote::Capabilities;
 use crate::remote::observe::Health;
@@ -42,8 +45,10 @@ pub struct Admin {
     pub mounts: Arc<Mounts>,
     /// The store.
     pub store: Arc<dyn Store>,
-    /// What is wrong with the manifests on disk.
-    pub problems: Arc<Mutex<Vec<String>>>,
+    /// What is wrong with the manifests.
+    pub problems: Problems,
+    /// How the control link is.
+    pub link: Arc<LinkState>,
     /// Set when the drain begins.
     pub draining: Arc<AtomicBool>,
 }
@@ -56,6 +61,7 @@ struct Status {
     table: u64,
     manifest_problems: Vec<String>,
     store: StoreStatus,
+    control: LinkStatus,
     mounts: Vec<MountStatus>,
 }
 
@@ -74,6 +80,8 @@ struct MountStatus {
     remote: String,
     generation: u32,
     manifest_generation: Option<i64>,
+    source: Origin,
+    withdrawn: bool,
     health: Health,
     capabilities: Capabilities,
     listing_order: &'static str,
@@ -188,7 +196,8 @@ impl Admin {
     }
 
     fn problems(&self) -> Vec<String> {
-        self.problems.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        let problems = self.problems.lock().unwrap_or_else(PoisonError::into_inner);
+        problems.iter().map(|problem| problem.message.clone()).collect()
     }
 
     fn metrics(&self) -> Response<Full<Bytes>> {
@@ -211,6 +220,7 @@ impl Admin {
             ready: self.ready(),
             table: table.number,
             manifest_problems: self.problems(),
+            control: self.link.get(),
             store: StoreStatus { error: entries.as_ref().err().map(ToString::to_string), entries: entries.ok() },
             mounts: table.iter().map(|mount| self.of(mount)).collect(),
         };
@@ -225,6 +235,8 @@ impl Admin {
             remote: mount.uri.clone(),
             generation: mount.id.0,
             manifest_generation: mount.manifest_generation,
+            source: mount.origin(),
+            withdrawn: mount.withdrawn,
             health: mount.health.get(),
             capabilities: mount.remote.capabilities(),
             listing_order: if mount.unordered() { "unordered" } else { "ordered" },

@@ -25,7 +25,7 @@ pub struct Args {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Serves the mounts of a directory of manifests.
-    Run(RunArgs),
+    Run(Box<RunArgs>),
     /// Reads a directory of manifests and says what is wrong with it.
     Check {
         /// The directory of `*.yaml` RemoteMounts.
@@ -54,6 +54,25 @@ pub struct RunArgs {
     /// Where /metrics, /healthz, /readyz and /status are: an IP address and port.
     #[arg(long, env = "REMOTEMOUNT_ADMIN", value_name = "ADDR", default_value = "127.0.0.1:9090")]
     pub admin: SocketAddr,
+    /// The operator's control link: `https://host:port`, or the file that holds it. Without it the sidecar runs alone.
+    #[arg(long, env = "REMOTEMOUNT_CONTROL", value_name = "ENDPOINT|FILE")]
+    pub control: Option<String>,
+    /// The certificates that the operator's is to be signed by, as PEM; read at each attempt.
+    #[arg(
+        long,
+        env = "REMOTEMOUNT_CONTROL_CA",
+        value_name = "FILE",
+        default_value = "/etc/remotemount/control/ca.crt"
+    )]
+    pub control_ca: PathBuf,
+    /// The ServiceAccount token that the operator is shown; read at each attempt.
+    #[arg(
+        long,
+        env = "REMOTEMOUNT_CONTROL_TOKEN",
+        value_name = "FILE",
+        default_value = "/etc/remotemount/control/token"
+    )]
+    pub control_token: PathBuf,
     /// How long requests under way may take to end after SIGTERM, in seconds.
     #[arg(long, env = "REMOTEMOUNT_DRAIN_SECONDS", value_name = "SECONDS", default_value_t = 25)]
     pub drain_seconds: u64,
@@ -80,7 +99,7 @@ impl Args {
         match self.command {
             Command::Check { directory } => check(&directory),
             Command::Run(args) => {
-                let outcome = start_log(&args).and_then(|()| run::run(args));
+                let outcome = start_log(&args).and_then(|()| run::run(*args));
                 match outcome {
                     Ok(()) => ExitCode::SUCCESS,
                     Err(error) => {

@@ -8,6 +8,7 @@
 //! A simulation that runs on one thread may hold the clock of that thread, so that a run can be repeated.
 
 use std::cell::Cell;
+use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
@@ -32,6 +33,14 @@ pub fn hold(nanos: Option<u64>) {
 #[must_use]
 pub fn now() -> Millis {
     Millis(nanos() / 1_000_000)
+}
+
+/// A number from 0 up to 1 that differs from call to call and from process to process: for pauses, not for secrets.
+#[must_use]
+pub fn jitter() -> f64 {
+    // The map's seed comes from the system; no generator is worth a dependency here.
+    let noise = RandomState::new().build_hasher().finish() >> 32;
+    f64::from(u32::try_from(noise).unwrap_or_default()) / (f64::from(u32::MAX) + 1.0)
 }
 
 /// Nanoseconds since 1970; never less than what was answered before.

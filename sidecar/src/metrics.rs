@@ -15,6 +15,10 @@ use prometheus_client::registry::Registry;
 use crate::entry::Millis;
 use crate::remote::{ErrorKind, Operation};
 
+mod link;
+
+pub use link::LinkMetrics;
+
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ByResult {
     mount: String,
@@ -73,6 +77,7 @@ pub struct Metrics {
     open_intents: Family<ByMount, Gauge>,
     oldest_intent: Family<ByMount, Gauge>,
     grpc: Family<ByCall, Counter>,
+    link: LinkMetrics,
     /// Answers that could not be persisted (L4).
     pub persist_failures: Counter,
     /// Store reads that failed and were answered by the remote.
@@ -178,6 +183,7 @@ impl Metrics {
             open_intents: Family::default(),
             oldest_intent: Family::default(),
             grpc: Family::default(),
+            link: LinkMetrics::register(registry),
             persist_failures: Counter::default(),
             store_failures: Counter::default(),
             store_rebuilt: Counter::default(),
@@ -263,6 +269,12 @@ impl Metrics {
     pub fn http(&self) -> HttpMetrics {
         let common = COMMON_CODES.map(|code| self.http.get_or_create_owned(&ByCode { code }));
         HttpMetrics { common, all: self.http.clone() }
+    }
+
+    /// The counters of the control link.
+    #[must_use]
+    pub fn link(&self) -> LinkMetrics {
+        self.link.clone()
     }
 
     /// The counters of the gRPC door. One is there from the start, because a family without any does not show.

@@ -5,6 +5,7 @@
 //! ancestors are looked up one by one. Directories above mounts exist because mounts do; they ask no
 //! remote. Building a table never touches a remote either; it only asks the store for generations.
 
+pub mod newest;
 pub mod source;
 pub mod watch;
 
@@ -17,6 +18,7 @@ use remotemount_crds::{DeletePolicy, RemoteMount, RemoteMountSpec};
 
 use crate::entry::Millis;
 use crate::metrics::{Metrics, MountMetrics};
+use crate::mounts::source::{Origin, Sourced};
 use crate::path::{FilerPath, Prefix, RelPath};
 use crate::remote::Remote;
 use crate::remote::connect::{self, Connected, Connector};
@@ -62,6 +64,12 @@ pub struct Mount {
     pub metrics: MountMetrics,
     /// `metadata.generation` of its manifest, where there is one.
     pub manifest_generation: Option<i64>,
+    /// `metadata.uid` of its manifest, where there is one.
+    pub uid: Option<String>,
+    /// Its `RemoteMount` is being deleted: nothing may be deleted through it any more (X9).
+    pub withdrawn: bool,
+    /// Its manifest came by the control link, and no file has caught up yet.
+    by_link: AtomicBool,
     spec: RemoteMountSpec,
     /// Set once the remote lists keys out of order: then a listing is served only when complete.
     unordered: AtomicBool,
@@ -105,7 +113,8 @@ impl Mounts {
         let uri = manifest.spec.remote.uri();
         let ids = store.adopt(&[Identity { path: path.to_string(), remote: uri.clone() }])?;
         let name = manifest.metadata.name.clone().unwrap_or_default();
-        let mount = |id| build(manifest, name.clone(), path.clone(), uri.clone(), id, connected.clone(), metrics);
+        let sourced = Sourced { file: String::new(), mount: manifest.clone(), origin: Origin::File, withdrawn: false };
+        let mount = |id| build(&sourced, name.clone(), path.clone(), uri.clone(), id, connected.clone(), metrics);
         let mounts = Self::default();
         mounts.put(ids.into_iter().map(|id| (path.to_string(), Arc::new(mount(id)))).collect(), metrics);
         Ok(mounts)
@@ -117,39 +126,45 @@ impl Mounts {
         self.table.load_full()
     }
 
-    /// Builds the table of `manifests` and swaps it in. A mount whose spec is the same stays as it is.
+    /// Builds the table of `manifests` and swaps it in. A mount whose spec is the same stays as it is; one whose
+    /// remote and credentials are the same keeps its connections and what is known of its health.
     ///
     /// # Errors
     /// When the store cannot keep the generations; the old table stays in force.
     pub async fn swap(
         &self,
-        manifests: &[RemoteMount],
+        manifests: &[Sourced],
         store: &dyn Store,
         connector: &Connector,
         metrics: &Metrics,
     ) -> Result<Arc<MountTable>, StoreError> {
         let old = self.load();
-        let paths: Vec<FilerPath> = manifests.iter().filter_map(|m| FilerPath::parse(&m.spec.path).ok()).collect();
+        let paths: Vec<FilerPath> =
+            manifests.iter().filter_map(|m| FilerPath::parse(&m.mount.spec.path).ok()).collect();
         let identities: Vec<Identity> = manifests
             .iter()
             .zip(&paths)
-            .map(|(manifest, path)| Identity { path: path.to_string(), remote: manifest.spec.remote.uri() })
+            .map(|(manifest, path)| Identity { path: path.to_string(), remote: manifest.mount.spec.remote.uri() })
             .collect();
         let ids = store.adopt(&identities)?;
         let mut mounts = BTreeMap::new();
-        for ((manifest, path), (identity, id)) in manifests.iter().zip(paths).zip(identities.into_iter().zip(ids)) {
+        for ((sourced, path), (identity, id)) in manifests.iter().zip(paths).zip(identities.into_iter().zip(ids)) {
+            let manifest = &sourced.mount;
             let name = manifest.metadata.name.clone().unwrap_or_default();
-            let kept = old.mounts.get(path.as_str()).filter(|mount| {
-                mount.id == id
-                    && mount.spec == manifest.spec
-                    && mount.name == name
-                    && mount.manifest_generation == manifest.metadata.generation
-            });
-            let mount = match kept {
-                Some(mount) => Arc::clone(mount),
-                None => {
-                    let connected = connector.connect(&name, &manifest.spec).await;
-                    Arc::new(build(manifest, name, path.clone(), identity.remote, id, connected, metrics))
+            let before = old.mounts.get(path.as_str()).filter(|mount| mount.id == id && mount.name == name);
+            let mount = match before {
+                Some(mount) if mount.is(sourced) => {
+                    mount.by_link.store(sourced.origin == Origin::Link, Ordering::Relaxed);
+                    Arc::clone(mount)
+                }
+                _ => {
+                    let connected = match before.filter(|mount| mount.reaches_as(&manifest.spec)) {
+                        Some(mount) => {
+                            Connected { remote: Arc::clone(&mount.remote), health: Arc::clone(&mount.health) }
+                        }
+                        None => connector.connect(&name, &manifest.spec).await,
+                    };
+                    Arc::new(build(sourced, name, path.clone(), identity.remote, id, connected, metrics))
                 }
             };
             mounts.insert(path.to_string(), mount);
@@ -168,7 +183,7 @@ impl Mounts {
 }
 
 fn build(
-    manifest: &RemoteMount,
+    sourced: &Sourced,
     name: String,
     path: FilerPath,
     uri: String,
@@ -176,6 +191,7 @@ fn build(
     connected: Connected,
     metrics: &Metrics,
 ) -> Mount {
+    let manifest = &sourced.mount;
     let spec = manifest.spec.clone();
     let seconds = |value: i64| u64::try_from(value).unwrap_or(0);
     Mount {
@@ -195,6 +211,9 @@ fn build(
         delete_policy: spec.delete_policy,
         metrics: metrics.mount(&name),
         manifest_generation: manifest.metadata.generation,
+        uid: manifest.metadata.uid.clone(),
+        withdrawn: sourced.withdrawn,
+        by_link: AtomicBool::new(sourced.origin == Origin::Link),
         name,
         spec,
         unordered: AtomicBool::new(false),
@@ -237,6 +256,26 @@ impl MountTable {
 const PAUSE_AFTER_FAILURE: u64 = 5_000;
 
 impl Mount {
+    /// Whether it is as this manifest says, wherever that came from.
+    fn is(&self, sourced: &Sourced) -> bool {
+        let (spec, metadata) = (&sourced.mount.spec, &sourced.mount.metadata);
+        self.spec == *spec
+            && self.withdrawn == sourced.withdrawn
+            && self.manifest_generation == metadata.generation
+            && self.uid == metadata.uid
+    }
+
+    /// Whether its remote is reached just as this spec says.
+    fn reaches_as(&self, spec: &RemoteMountSpec) -> bool {
+        self.spec.remote == spec.remote && self.spec.credentials == spec.credentials
+    }
+
+    /// Where its manifest came from.
+    #[must_use]
+    pub fn origin(&self) -> Origin {
+        if self.by_link.load(Ordering::Relaxed) { Origin::Link } else { Origin::File }
+    }
+
     /// Whether the remote could not be asked a moment ago: an old entry is then served at once (L7).
     #[must_use]
     pub fn failed_lately(&self, now: Millis) -> bool {

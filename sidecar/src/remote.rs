@@ -114,6 +114,8 @@ pub enum ErrorKind {
     Changed,
     /// There is no such bucket.
     BucketNotFound,
+    /// The server's certificate is not trusted.
+    CertificateUntrusted,
     /// The server refuses the request as such.
     Rejected,
     /// There are no credentials to sign with.
@@ -221,7 +223,7 @@ impl<R: Remote + ?Sized> Remote for Arc<R> {
 
 impl ErrorKind {
     /// Every kind.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Denied,
         Self::Throttled,
         Self::Unavailable,
@@ -229,6 +231,7 @@ impl ErrorKind {
         Self::BrokeOff,
         Self::Changed,
         Self::BucketNotFound,
+        Self::CertificateUntrusted,
         Self::Rejected,
         Self::CredentialsMissing,
         Self::NotSupported,
@@ -257,6 +260,7 @@ impl ErrorKind {
             Self::BrokeOff => "BrokeOff",
             Self::Changed => "Changed",
             Self::BucketNotFound => "BucketNotFound",
+            Self::CertificateUntrusted => "CertificateUntrusted",
             Self::Rejected => "Rejected",
             Self::CredentialsMissing => "CredentialsMissing",
             Self::NotSupported => "NotSupported",
@@ -296,6 +300,7 @@ impl fmt::Display for RemoteError {
             ErrorKind::BrokeOff => "the remote broke off",
             ErrorKind::Changed => "the object changed",
             ErrorKind::BucketNotFound => "the bucket does not exist",
+            ErrorKind::CertificateUntrusted => "the remote's certificate is not trusted",
             ErrorKind::Rejected => "the remote rejects it",
             ErrorKind::CredentialsMissing => "there are no credentials",
             ErrorKind::NotSupported => "not supported",

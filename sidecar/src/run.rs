@@ -22,7 +22,12 @@ use crate::args::RunArgs;
 use crate::doors::grpc::{GrpcDoor, Parts};
 use crate::doors::http::HttpDoor;
 use crate::filer::Filer;
+use crate::link::Link;
+use crate::link::report::Reporter;
+use crate::link::settings::Settings;
+use crate::link::state::LinkState;
 use crate::metrics::Metrics;
+use crate::mounts::newest::Newest;
 use crate::mounts::watch::Watch;
 use crate::mounts::{Mounts, source};
 use crate::remote::connect::Connector;
@@ -59,6 +64,11 @@ async fn serve(args: RunArgs) -> anyhow::Result<()> {
     if !args.mounts.is_dir() {
         bail!("--mounts {}: no such directory; name the one that holds the RemoteMounts", args.mounts.display());
     }
+    let link = args
+        .control
+        .as_ref()
+        .map(|control| Settings::new(control, args.control_ca.clone(), args.control_token.clone()));
+    let link = link.transpose()?;
     apart(&[("--http", args.http), ("--grpc", args.grpc), ("--admin", args.admin)])?;
     let mut registry = Registry::default();
     let metrics = Metrics::register(&mut registry);
@@ -71,6 +81,7 @@ async fn serve(args: RunArgs) -> anyhow::Result<()> {
     let http_listener = listen("--http", args.http).await?;
     let grpc_listener = listen("--grpc", args.grpc).await?;
     let filer = Filer::new(Arc::clone(&mounts), Arc::clone(&store), writer.clone(), metrics.clone())?;
+    let (newest, link_state) = (Arc::new(Newest::default()), Arc::new(LinkState::new(metrics.link())));
     let admin = Admin {
         registry,
         intents: filer.intents(),
@@ -78,11 +89,13 @@ async fn serve(args: RunArgs) -> anyhow::Result<()> {
         mounts: Arc::clone(&mounts),
         store: Arc::clone(&store),
         problems: Arc::clone(&problems),
+        link: Arc::clone(&link_state),
         draining: Arc::clone(&draining),
     };
     let admin_stop = CancellationToken::new();
     let ended = CancellationToken::new();
     let admin = lasting(&ended, admin.serve(admin_listener, admin_stop.clone()));
+    let reporter = Reporter::new(Arc::clone(&mounts), filer.intents(), Arc::clone(&problems), Arc::clone(&draining));
 
     let secrets = Arc::new(Secrets::new(args.credentials.clone()));
     let watch = Watch {
@@ -93,6 +106,7 @@ async fn serve(args: RunArgs) -> anyhow::Result<()> {
         connector: Connector::new(Arc::clone(&secrets), metrics.clone()),
         secrets,
         metrics: metrics.clone(),
+        newest: Arc::clone(&newest),
         problems,
         stop: stop.clone(),
     };
@@ -100,6 +114,9 @@ async fn serve(args: RunArgs) -> anyhow::Result<()> {
     let done = watch.reload().await;
     let watch = lasting(&ended, watch.run(seen, done));
 
+    // It tells of the drain, and ends after it.
+    let link = link.map(|settings| Link { settings, reporter, newest, state: link_state, stop: admin_stop.clone() });
+    let link = link.map(|link| lasting(&ended, link.run()));
     let settling = lasting(&ended, filer.clone().settle(stop.clone()));
     let drain = Duration::from_secs(args.drain_seconds);
     let http = HttpDoor::new(filer.clone(), &metrics);
@@ -132,6 +149,9 @@ async fn serve(args: RunArgs) -> anyhow::Result<()> {
     drop(filer);
     admin_stop.cancel();
     let _ = admin.await;
+    if let Some(link) = link {
+        let _ = link.await;
+    }
     let committed = tokio::task::spawn_blocking(move || writing.join());
     if tokio::time::timeout(LANDING, committed).await.is_err() {
         tracing::warn!("the store's last commit was not waited for");

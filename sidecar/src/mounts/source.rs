@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use remotemount_crds::RemoteMount;
 use remotemount_crds::manifest::{self, MAX_BYTES, ManifestError};
+use serde::Serialize;
 
 use crate::path::FilerPath;
 
@@ -21,6 +22,20 @@ pub struct Sourced {
     pub file: String,
     /// What it holds.
     pub mount: RemoteMount,
+    /// Where that came from.
+    pub origin: Origin,
+    /// It is marked as removed: nothing may be deleted through it (X9).
+    pub withdrawn: bool,
+}
+
+/// Where a manifest came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Origin {
+    /// From a file.
+    File,
+    /// By the control link ([`super::newest`]).
+    Link,
 }
 
 /// One problem and where it is.
@@ -51,7 +66,12 @@ pub fn read(directory: &Path) -> Result<Vec<Sourced>, Vec<FileProblem>> {
     for path in files {
         let file = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         match read_file(&path) {
-            Ok(mounts) => sourced.extend(mounts.into_iter().map(|mount| Sourced { file: file.clone(), mount })),
+            Ok(mounts) => sourced.extend(mounts.into_iter().map(|mount| Sourced {
+                file: file.clone(),
+                mount,
+                origin: Origin::File,
+                withdrawn: false,
+            })),
             Err(Failure::Manifest(ManifestError::Invalid(broken))) => {
                 problems.extend(broken.into_iter().map(|p| FileProblem { file: file.clone(), message: p.to_string() }));
             }
@@ -68,10 +88,10 @@ pub fn read(directory: &Path) -> Result<Vec<Sourced>, Vec<FileProblem>> {
 }
 
 /// Names that two manifests both claim: a path, or a mount's name.
-fn clashes(sourced: &[Sourced]) -> Vec<FileProblem> {
+pub(super) fn clashes(sourced: &[Sourced]) -> Vec<FileProblem> {
     let mut problems = Vec::new();
     let (mut paths, mut names) = (BTreeMap::new(), BTreeMap::new());
-    for Sourced { file, mount } in sourced {
+    for Sourced { file, mount, .. } in sourced {
         let name = mount.metadata.name.clone().unwrap_or_default();
         if let Ok(path) = FilerPath::parse(&mount.spec.path)
             && let Some(other) = paths.insert(path.to_string(), file)

@@ -1,8 +1,9 @@
 //! Watches the manifests and the credentials, and swaps the mount table when they change.
 //!
 //! By polling once a second and comparing contents: a projected volume swaps a symlink, which file
-//! watches miss, and the files are few and small. A bad set of manifests is reported once and leaves
-//! the table in force (M3); the sidecar is ready once a first good table is.
+//! watches miss, and the files are few and small. What comes by the control link is taken at once, over
+//! the files ([`super::newest`]). A bad set of manifests is reported once and leaves the table in force
+//! (M3); the sidecar is ready once a first good table is.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,7 +12,9 @@ use std::time::Duration;
 use remotemount_crds::effect;
 use tokio_util::sync::CancellationToken;
 
+use crate::clock;
 use crate::metrics::Metrics;
+use crate::mounts::newest::Newest;
 use crate::mounts::source::{self, Sourced};
 use crate::mounts::{Mount, MountTable, Mounts};
 use crate::remote::ListRequest;
@@ -20,8 +23,20 @@ use crate::remote::credentials::Secrets;
 use crate::store::{Store, Writer};
 
 const INTERVAL: Duration = Duration::from_secs(1);
-/// Between probes of a remote that does not answer.
+/// Between probes of a remote that does not answer, and up to half as long again: sidecars do not ask in step.
 const PROBE_AGAIN: Duration = Duration::from_secs(30);
+
+/// What is wrong with manifests, for `/status` and the operator.
+pub type Problems = Arc<Mutex<Vec<ManifestProblem>>>;
+
+/// Something that is wrong with a manifest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ManifestProblem {
+    /// The mount, where only this one is concerned; a bad file concerns them all.
+    pub mount: Option<String>,
+    /// Where it is, what is wrong and what to change.
+    pub message: String,
+}
 
 /// Keeps the mount table as the manifests say.
 pub struct Watch {
@@ -39,8 +54,10 @@ pub struct Watch {
     pub secrets: Arc<Secrets>,
     /// All metrics.
     pub metrics: Metrics,
-    /// What is wrong with the manifests on disk, for `/status`.
-    pub problems: Arc<Mutex<Vec<String>>>,
+    /// What came by the control link and is newer than the files.
+    pub newest: Arc<Newest>,
+    /// What is wrong with the manifests.
+    pub problems: Problems,
     /// Ends the watch and its probes.
     pub stop: CancellationToken,
 }
@@ -48,11 +65,8 @@ pub struct Watch {
 impl Watch {
     /// Reads the manifests now; answers whether that is done: a store that failed may be better in a moment.
     pub async fn reload(&self) -> bool {
-        let (problems, done) = match source::read(&self.directory) {
-            Ok(sourced) => match self.swap(&sourced).await {
-                Ok(()) => (Vec::new(), true),
-                Err(problem) => (vec![problem], false),
-            },
+        let (mut problems, done) = match source::read(&self.directory) {
+            Ok(files) => self.swap(&files).await,
             Err(problems) => (problems.iter().map(ToString::to_string).collect(), true),
         };
         for problem in &problems {
@@ -61,7 +75,10 @@ impl Watch {
         if !problems.is_empty() {
             self.metrics.reload_failures.inc();
         }
-        *self.problems.lock().unwrap_or_else(PoisonError::into_inner) = problems;
+        let of_files = problems.drain(..).map(|message| ManifestProblem { mount: None, message });
+        let by_link = self.newest.problems().into_iter();
+        let by_link = by_link.map(|(mount, message)| ManifestProblem { mount: Some(mount), message });
+        *self.problems.lock().unwrap_or_else(PoisonError::into_inner) = of_files.chain(by_link).collect();
         done
     }
 
@@ -70,6 +87,10 @@ impl Watch {
         loop {
             tokio::select! {
                 () = self.stop.cancelled() => return,
+                () = self.newest.news() => {
+                    done = self.reload().await;
+                    continue;
+                }
                 () = tokio::time::sleep(INTERVAL) => {}
             }
             // Off the threads that serve: a volume that hangs must not take the doors with it.
@@ -90,22 +111,30 @@ impl Watch {
         }
     }
 
-    async fn swap(&self, sourced: &[Sourced]) -> Result<(), String> {
-        let manifests: Vec<_> = sourced.iter().map(|source| source.mount.clone()).collect();
+    /// Puts the table of `files` in force, and what is newer than they are; answers what is wrong, and whether that
+    /// is done.
+    async fn swap(&self, files: &[Sourced]) -> (Vec<String>, bool) {
+        let mut sourced = self.newest.over(files);
+        let clashes: Vec<String> = source::clashes(&sourced)
+            .iter()
+            .map(|clash| format!("by the control link, and not taken: {clash}"))
+            .collect();
+        if !clashes.is_empty() {
+            sourced = files.to_vec();
+        }
         let old = self.mounts.load();
-        let table = self
-            .mounts
-            .swap(&manifests, &*self.store, &self.connector, &self.metrics)
-            .await
-            .map_err(|error| error.to_string())?;
-        for Sourced { file, mount } in sourced {
+        let table = match self.mounts.swap(&sourced, &*self.store, &self.connector, &self.metrics).await {
+            Ok(table) => table,
+            Err(error) => return (vec![error.to_string()], false),
+        };
+        for Sourced { file, mount, .. } in &sourced {
             for notice in effect::without_effect(&mount.spec) {
                 tracing::warn!(file, field = notice.field, "{}", notice.message);
             }
         }
         self.announce(&old, &table);
         self.writer.purge().await;
-        Ok(())
+        (clashes, true)
     }
 
     fn announce(&self, old: &MountTable, new: &MountTable) {
@@ -113,6 +142,15 @@ impl Watch {
         for mount in new.iter() {
             if !old.iter().any(|before| Arc::ptr_eq(before, mount)) {
                 tracing::info!(mount = mount.name, path = %mount.path, remote = mount.uri, generation = mount.id.0, deletes = ?mount.delete_policy, "mounted");
+                if mount.withdrawn {
+                    tracing::info!(
+                        mount = mount.name,
+                        "the RemoteMount is being deleted: nothing is deleted through it any more"
+                    );
+                }
+                if mount.health.get().reachable == Some(true) {
+                    continue; // only its settings changed
+                }
                 tokio::spawn(probe(Arc::clone(mount), Arc::clone(&self.mounts), self.stop.clone()));
             }
         }
@@ -137,7 +175,7 @@ async fn probe(mount: Arc<Mount>, mounts: Arc<Mounts>, stop: CancellationToken) 
         }
         tokio::select! {
             () = stop.cancelled() => return,
-            () = tokio::time::sleep(PROBE_AGAIN) => {}
+            () = tokio::time::sleep(PROBE_AGAIN.mul_f64(1.0 + clock::jitter() / 2.0)) => {}
         }
         if !mounts.load().iter().any(|live| Arc::ptr_eq(live, &mount)) {
             return; // retired meanwhile

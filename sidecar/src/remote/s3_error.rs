@@ -39,6 +39,12 @@ fn kind<E: ProvideErrorMetadata>(operation: Operation, error: &SdkError<E, HttpR
     match error {
         SdkError::TimeoutError(_) => ErrorKind::TimedOut,
         SdkError::DispatchFailure(failure) if failure.is_timeout() => ErrorKind::TimedOut,
+        // The connector hides the type; these are the words of its TLS library for every such failure.
+        SdkError::DispatchFailure(failure)
+            if failure.as_connector_error().is_some_and(|error| chain(error).contains("invalid peer certificate")) =>
+        {
+            ErrorKind::CertificateUntrusted
+        }
         SdkError::DispatchFailure(failure) if failure.is_io() => ErrorKind::Unavailable,
         SdkError::DispatchFailure(failure) => {
             let no_identity = failure.as_connector_error().is_some_and(|error| mentions_credentials(error));

@@ -44,7 +44,9 @@ fn code(error: &FilerError) -> Code {
             // It began to answer and did not end: nothing better is known.
             ErrorKind::BrokeOff => Code::Unknown,
             // Nothing helps but a change of the mount or the bucket.
-            ErrorKind::Rejected | ErrorKind::BucketNotFound => Code::FailedPrecondition,
+            ErrorKind::Rejected | ErrorKind::BucketNotFound | ErrorKind::CertificateUntrusted => {
+                Code::FailedPrecondition
+            }
             ErrorKind::Changed => Code::Aborted,
             ErrorKind::NotSupported => Code::Unimplemented,
         },
@@ -123,7 +125,9 @@ mod tests {
             ErrorKind::Unavailable | ErrorKind::CredentialsMissing => Code::Unavailable,
             ErrorKind::TimedOut => Code::DeadlineExceeded,
             ErrorKind::BrokeOff => Code::Unknown,
-            ErrorKind::Rejected | ErrorKind::BucketNotFound => Code::FailedPrecondition,
+            ErrorKind::Rejected | ErrorKind::BucketNotFound | ErrorKind::CertificateUntrusted => {
+                Code::FailedPrecondition
+            }
             ErrorKind::Changed => Code::Aborted,
             ErrorKind::NotSupported => Code::Unimplemented,
         };

@@ -127,7 +127,9 @@ fn status(error: &FilerError) -> StatusCode {
                 StatusCode::SERVICE_UNAVAILABLE
             }
             ErrorKind::TimedOut => StatusCode::GATEWAY_TIMEOUT,
-            ErrorKind::BrokeOff | ErrorKind::Rejected | ErrorKind::BucketNotFound => StatusCode::BAD_GATEWAY,
+            ErrorKind::BrokeOff | ErrorKind::Rejected | ErrorKind::BucketNotFound | ErrorKind::CertificateUntrusted => {
+                StatusCode::BAD_GATEWAY
+            }
             ErrorKind::Changed => StatusCode::CONFLICT,
             ErrorKind::NotSupported => StatusCode::NOT_IMPLEMENTED,
         },
@@ -183,7 +185,9 @@ mod tests {
             ErrorKind::Denied => 403,
             ErrorKind::Throttled | ErrorKind::Unavailable | ErrorKind::CredentialsMissing => 503,
             ErrorKind::TimedOut => 504,
-            ErrorKind::BrokeOff | ErrorKind::Rejected | ErrorKind::BucketNotFound => 502,
+            ErrorKind::BrokeOff | ErrorKind::Rejected | ErrorKind::BucketNotFound | ErrorKind::CertificateUntrusted => {
+                502
+            }
             ErrorKind::Changed => 409,
             ErrorKind::NotSupported => 501,
         };
