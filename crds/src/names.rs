@@ -28,6 +28,18 @@ pub const AUDIENCE: &str = "remotemount.dev";
 
 /// The sidecar's container.
 pub const CONTAINER: &str = "remotemount";
+/// The sidecar's program, found by PATH in its image.
+pub const SIDECAR_PROGRAM: &str = "remotemount-sidecar";
+/// A pod's volume with the manifests of its mounts.
+pub const MOUNTS_VOLUME: &str = "remotemount-mounts";
+/// A pod's volume with what the control link needs.
+pub const CONTROL_VOLUME: &str = "remotemount-control";
+/// A pod's volume with the sidecar's state. A user may bring one of this name.
+pub const STATE_VOLUME: &str = "remotemount-state";
+/// A pod's volumes with Secrets: this and a number, `remotemount-credentials-0`, in the order of the Secrets' names.
+pub const CREDENTIALS_VOLUME: &str = "remotemount-credentials";
+/// The ValidatingAdmissionPolicy that keeps the sidecar whole, and its binding.
+pub const POLICY: &str = "remotemount-sidecar";
 /// Key of a mount's ConfigMap that holds its manifest.
 pub const MANIFEST_KEY: &str = "manifest.yaml";
 /// The ConfigMap of the control link, one a namespace.
@@ -53,11 +65,15 @@ pub const MOUNTS_DIRECTORY: &str = "/etc/remotemount/mounts";
 pub const CREDENTIALS_DIRECTORY: &str = "/etc/remotemount/credentials";
 /// Where a sidecar finds what the control link needs: `endpoint`, `ca.crt`, `token`.
 pub const CONTROL_DIRECTORY: &str = "/etc/remotemount/control";
+/// The token's file in [`CONTROL_DIRECTORY`].
+pub const TOKEN_FILE: &str = "token";
 /// Where a sidecar keeps its state.
 pub const STATE_DIRECTORY: &str = "/var/lib/remotemount";
 
 /// The longest name of an object (RFC 1123 subdomain).
 const NAME_LIMIT: usize = 253;
+/// The longest name of a file, less the ending.
+const FILE_LIMIT: usize = 250;
 /// The longest value of a label.
 const LABEL_LIMIT: usize = 63;
 
@@ -65,6 +81,12 @@ const LABEL_LIMIT: usize = 63;
 #[must_use]
 pub fn config_map(mount: &str) -> String {
     within(format!("remotemount-mount-{mount}"), NAME_LIMIT)
+}
+
+/// The file of a mount's manifest in [`MOUNTS_DIRECTORY`].
+#[must_use]
+pub fn manifest_file(mount: &str) -> String {
+    format!("{}.yaml", within(mount.to_owned(), FILE_LIMIT))
 }
 
 /// A mount's name as the value of [`MOUNT_LABEL`].
@@ -101,6 +123,8 @@ mod tests {
         assert!(mount_label(&long("a")).len() <= LABEL_LIMIT);
         assert_ne!(config_map(&long("a")), config_map(&long("b")));
         assert_ne!(mount_label(&long("a")), mount_label(&long("b")));
+        assert_eq!(manifest_file("photos"), "photos.yaml");
+        assert!(manifest_file(&"x".repeat(NAME_LIMIT)).len() <= 255);
         // The mount `control` does not meet the control link's own ConfigMap.
         assert_ne!(config_map("control"), CONTROL_CONFIG_MAP);
     }

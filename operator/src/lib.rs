@@ -12,3 +12,4 @@
 
 pub mod args;
 pub mod control;
+pub mod inject;

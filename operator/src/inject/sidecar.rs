@@ -1,0 +1,134 @@
+//! The sidecar's container and volumes, as the pod is to have them.
+//!
+//! A native sidecar: an init container that is restarted for ever, with a startup probe that holds the
+//! containers after it back until the mounts are served, and that does not keep a Job from ending. It runs
+//! under the restricted Pod Security level. Probes run a command in the container, because the admin port
+//! listens on loopback, where the kubelet cannot ask it.
+//!
+//! ConfigMaps are optional sources: a mount that is deleted must not keep the others from their updates.
+//! Secrets are not: a missing one shows as a `FailedMount` event that names it, and the pod waits for it.
+//! The operator reads neither. The state volume is on disk for a cache in memory too: metadata and the
+//! notes of unfinished deletes are in it.
+
+use remotemount_crds::names::{
+    CA_KEY, CONTAINER, CONTROL_CONFIG_MAP, CONTROL_DIR, CONTROL_VOLUME, CREDENTIALS_DIR, CREDENTIALS_VOLUME,
+    ENDPOINT_KEY, MANIFEST_KEY, MOUNTS_DIR, MOUNTS_VOLUME, SIDECAR_BINARY, STATE_DIR, STATE_VOLUME, TOKEN_AUDIENCE,
+    TOKEN_FILE, config_map, manifest_file,
+};
+use serde_json::{Map, Value, json};
+
+use super::Settings;
+use super::combine::Combined;
+
+/// Seconds a token is good for; the kubelet renews it well before.
+const TOKEN_SECONDS: u32 = 3600;
+/// Seconds the start may take before the kubelet tries again.
+const START_SECONDS: u32 = 120;
+
+/// The container.
+#[must_use]
+pub fn container(combined: &Combined, settings: &Settings) -> Map<String, Value> {
+    let admin = format!("127.0.0.1:{}", combined.admin);
+    let probe = |path: &str| json!({"command": [SIDECAR_BINARY, "probe", "--admin", admin, "--path", path]});
+    let fields = json!({
+        "name": CONTAINER,
+        "image": settings.image,
+        "imagePullPolicy": settings.pull_policy,
+        "restartPolicy": "Always",
+        "args": [
+            "run",
+            "--mounts", MOUNTS_DIR,
+            "--credentials", CREDENTIALS_DIR,
+            "--state", STATE_DIR,
+            "--http", format!("127.0.0.1:{}", combined.http),
+            "--grpc", format!("127.0.0.1:{}", combined.grpc),
+            "--admin", admin,
+            "--log", combined.log,
+            "--control", format!("{CONTROL_DIR}/{ENDPOINT_KEY}"),
+            "--control-ca", format!("{CONTROL_DIR}/{CA_KEY}"),
+            "--control-token", format!("{CONTROL_DIR}/{TOKEN_FILE}"),
+        ],
+        "env": [
+            from_field("POD_NAME", "metadata.name"),
+            from_field("POD_NAMESPACE", "metadata.namespace"),
+            from_field("POD_UID", "metadata.uid"),
+            from_field("NODE_NAME", "spec.nodeName"),
+        ],
+        "resources": combined.resources,
+        "securityContext": security_context(settings),
+        "startupProbe": {
+            "exec": probe("/readyz"), "periodSeconds": 1, "timeoutSeconds": 5, "failureThreshold": START_SECONDS,
+        },
+        "livenessProbe": {
+            "exec": probe("/healthz"), "periodSeconds": 30, "timeoutSeconds": 10, "failureThreshold": 3,
+        },
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "volumeMounts": volume_mounts(combined),
+    });
+    match fields {
+        Value::Object(fields) => fields,
+        _ => Map::new(),
+    }
+}
+
+/// The volumes that the container mounts.
+#[must_use]
+pub fn volumes(combined: &Combined) -> Vec<Value> {
+    let manifests: Vec<Value> = combined
+        .names
+        .iter()
+        .map(|mount| {
+            let items = json!([{"key": MANIFEST_KEY, "path": manifest_file(mount)}]);
+            json!({"configMap": {"name": config_map(mount), "optional": true, "items": items}})
+        })
+        .collect();
+    let token = json!({"audience": TOKEN_AUDIENCE, "expirationSeconds": TOKEN_SECONDS, "path": TOKEN_FILE});
+    let mut volumes = vec![
+        json!({"name": MOUNTS_VOLUME, "projected": {"sources": manifests}}),
+        json!({"name": CONTROL_VOLUME, "projected": {"sources": [
+            {"configMap": {"name": CONTROL_CONFIG_MAP, "optional": true}},
+            {"serviceAccountToken": token},
+        ]}}),
+        json!({"name": STATE_VOLUME, "emptyDir": {"sizeLimit": combined.state_limit}}),
+    ];
+    let secrets = combined.secrets.iter().enumerate();
+    volumes.extend(secrets.map(|(at, secret)| json!({"name": credentials(at), "secret": {"secretName": secret}})));
+    volumes
+}
+
+fn volume_mounts(combined: &Combined) -> Vec<Value> {
+    let read_only = |name: &str, path: &str| json!({"name": name, "mountPath": path, "readOnly": true});
+    let mut mounts = vec![
+        read_only(MOUNTS_VOLUME, MOUNTS_DIR),
+        read_only(CONTROL_VOLUME, CONTROL_DIR),
+        json!({"name": STATE_VOLUME, "mountPath": STATE_DIR}),
+    ];
+    let secrets = combined.secrets.iter().enumerate();
+    mounts.extend(secrets.map(|(at, name)| read_only(&credentials(at), &format!("{CREDENTIALS_DIR}/{name}"))));
+    mounts
+}
+
+fn credentials(at: usize) -> String {
+    format!("{CREDENTIALS_VOLUME}-{at}")
+}
+
+fn from_field(name: &str, path: &str) -> Value {
+    json!({"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}})
+}
+
+/// Its user needs nothing of the pod's: an emptyDir may be written by all, Secrets and ConfigMaps are readable by all
+/// in the one container that mounts them, and with an `fsGroup` the kubelet adds the group to every container.
+fn security_context(settings: &Settings) -> Value {
+    let mut context = json!({
+        "runAsNonRoot": true,
+        "allowPrivilegeEscalation": false,
+        "readOnlyRootFilesystem": true,
+        "capabilities": {"drop": ["ALL"]},
+        "seccompProfile": {"type": "RuntimeDefault"},
+    });
+    if let (1.., Some(context)) = (settings.user, context.as_object_mut()) {
+        context.insert("runAsUser".to_owned(), json!(settings.user));
+        context.insert("runAsGroup".to_owned(), json!(settings.user));
+    }
+    context
+}
