@@ -11,5 +11,6 @@
 #![forbid(unsafe_code)]
 
 pub mod args;
+pub mod certificates;
 pub mod control;
 pub mod inject;
