@@ -6,6 +6,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use crate::inject::command::{self, InjectArgs};
+
 /// Turns RemoteMounts into mount configuration and sidecars.
 #[derive(Debug, Parser)]
 #[command(name = "remotemount-operator", version, about)]
@@ -16,6 +18,8 @@ pub struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Prints documents with their sidecars, as admission would make them.
+    Inject(InjectArgs),
     /// Prints the CustomResourceDefinition.
     Crd,
 }
@@ -24,6 +28,7 @@ impl Args {
     /// Does what the command line says.
     pub fn execute(self) -> ExitCode {
         let outcome = match self.command {
+            Command::Inject(args) => command::execute(&args),
             Command::Crd => print_crd(),
         };
         match outcome {

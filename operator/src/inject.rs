@@ -15,6 +15,8 @@ use remotemount_crds::names::INJECT_LABEL;
 use serde_json::Value;
 
 pub mod combine;
+pub mod command;
+pub mod documents;
 mod merge;
 pub mod patch;
 pub mod quantity;

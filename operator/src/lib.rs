@@ -14,3 +14,4 @@ pub mod args;
 pub mod certificates;
 pub mod control;
 pub mod inject;
+pub mod webhook;
