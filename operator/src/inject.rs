@@ -11,7 +11,7 @@
 use std::sync::Arc;
 
 use remotemount_crds::RemoteMount;
-use remotemount_crds::names::INJECT_LABEL;
+use remotemount_crds::names::{INJECT_LABEL, INJECT_VALUE};
 use serde_json::Value;
 
 pub mod combine;
@@ -134,7 +134,7 @@ impl Denial {
 /// Whether a pod asks for a sidecar.
 #[must_use]
 pub fn wanted(pod: &Value) -> bool {
-    pod.pointer("/metadata/labels").and_then(|labels| labels.get(INJECT_LABEL)).and_then(Value::as_str) == Some("true")
+    pod.pointer("/metadata/labels").and_then(|labels| labels.get(INJECT_LABEL)).and_then(Value::as_str) == Some(INJECT_VALUE)
         // The kubelet's own picture of a static pod: what runs is the node's file, which nothing here can change.
         && pod.pointer("/metadata/annotations").and_then(|all| all.get("kubernetes.io/config.mirror")).is_none()
 }

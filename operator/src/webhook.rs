@@ -53,13 +53,7 @@ pub struct Webhook {
 
 impl Webhook {
     /// Serves `listener` until `stop`, and then for at most `drain` what is under way.
-    pub async fn serve(
-        self,
-        listener: TcpListener,
-        tls: Arc<ServerConfig>,
-        stop: CancellationToken,
-        drain: Duration,
-    ) {
+    pub async fn serve(self, listener: TcpListener, tls: Arc<ServerConfig>, stop: CancellationToken, drain: Duration) {
         let webhook = Arc::new(self);
         let acceptor = TlsAcceptor::from(tls);
         let places = Arc::new(Semaphore::new(CONNECTIONS));

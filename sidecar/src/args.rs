@@ -1,4 +1,4 @@
-//! The command line, and the two commands.
+//! The command line, and the commands.
 //!
 //! Every flag of `run` may also come from the environment. `check` reads manifests as `run` does and
 //! says everything that is wrong with them, one line each, and which fields have no effect.
@@ -12,7 +12,7 @@ use remotemount_crds::effect;
 use tracing_subscriber::EnvFilter;
 
 use crate::mounts::source;
-use crate::run;
+use crate::{probe, run};
 
 /// A bucket, mounted lazily: read and deleted from over HTTP and gRPC.
 #[derive(Debug, Parser)]
@@ -30,6 +30,15 @@ enum Command {
     Check {
         /// The directory of `*.yaml` RemoteMounts.
         directory: PathBuf,
+    },
+    /// Asks the admin port of a sidecar that runs here; succeeds when it answers 200.
+    Probe {
+        /// Where the admin port is.
+        #[arg(long, env = "REMOTEMOUNT_ADMIN", value_name = "ADDR", default_value = "127.0.0.1:9090")]
+        admin: SocketAddr,
+        /// What is asked: `/readyz` or `/healthz`.
+        #[arg(long, value_name = "PATH", default_value = "/readyz")]
+        path: String,
     },
 }
 
@@ -98,16 +107,18 @@ impl Args {
     pub fn execute(self) -> ExitCode {
         match self.command {
             Command::Check { directory } => check(&directory),
-            Command::Run(args) => {
-                let outcome = start_log(&args).and_then(|()| run::run(*args));
-                match outcome {
-                    Ok(()) => ExitCode::SUCCESS,
-                    Err(error) => {
-                        eprintln!("remotemount-sidecar: {error:#}");
-                        ExitCode::FAILURE
-                    }
-                }
-            }
+            Command::Run(args) => told(start_log(&args).and_then(|()| run::run(*args))),
+            Command::Probe { admin, path } => told(probe::probe(admin, &path)),
+        }
+    }
+}
+
+fn told(outcome: anyhow::Result<()>) -> ExitCode {
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("remotemount-sidecar: {error:#}");
+            ExitCode::FAILURE
         }
     }
 }

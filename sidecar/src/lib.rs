@@ -22,6 +22,7 @@ pub mod link;
 pub mod metrics;
 pub mod mounts;
 pub mod path;
+pub mod probe;
 pub mod remote;
 pub mod run;
 pub mod store;

@@ -74,7 +74,8 @@ impl Authority {
         certificate: &'static str,
         key: &'static str,
     ) -> Result<Self, CertificateError> {
-        let problem = |key, problem: &str| CertificateError::Secret { name: CA_SECRET, key, problem: problem.to_owned() };
+        let problem =
+            |key, problem: &str| CertificateError::Secret { name: CA_SECRET, key, problem: problem.to_owned() };
         let text = |key| {
             let bytes = data.get(key).ok_or_else(|| problem(key, "is missing"))?;
             String::from_utf8(bytes.clone()).map_err(|_| problem(key, "is not text"))

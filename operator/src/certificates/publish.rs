@@ -52,8 +52,9 @@ impl Publisher {
                 () = tokio::time::sleep(AGAIN), if failed => {}
             }
             let bundle = self.bundle.borrow_and_update().clone();
-            let correction =
-                current.as_ref().and_then(|configuration| correction(configuration, bundle.as_deref(), self.url.as_deref()));
+            let correction = current
+                .as_ref()
+                .and_then(|configuration| correction(configuration, bundle.as_deref(), self.url.as_deref()));
             failed = false;
             let Some(correction) = correction else { continue };
             let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };

@@ -12,7 +12,7 @@ use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{Api, ObjectMeta, PostParams};
 use kube::{Client, ResourceExt as _};
-use remotemount_crds::names::{CA_SECRET, FIELD_MANAGER};
+use remotemount_crds::names::{CA_SECRET, FIELD_MANAGER, MANAGED_BY, MANAGED_BY_LABEL};
 use tokio_util::sync::CancellationToken;
 
 use super::authority::Authorities;
@@ -127,7 +127,7 @@ async fn read_or_create(
     let secret = Secret {
         metadata: ObjectMeta {
             name: Some(CA_SECRET.to_owned()),
-            labels: Some([("app.kubernetes.io/managed-by".to_owned(), "remotemount".to_owned())].into()),
+            labels: Some([(MANAGED_BY_LABEL.to_owned(), MANAGED_BY.to_owned())].into()),
             ..ObjectMeta::default()
         },
         type_: Some("Opaque".to_owned()),

@@ -89,7 +89,10 @@ pub fn combine(mounts: &[Arc<RemoteMount>], pod: &Value) -> Result<Combined, Den
         log: log(mounts),
         resources: resources(mounts)?,
         state_limit: state_limit(mounts)?,
-        secrets: mounts.iter().filter_map(|mount| Some(mount.spec.credentials.secret_ref.as_ref()?.name.clone())).collect(),
+        secrets: mounts
+            .iter()
+            .filter_map(|mount| Some(mount.spec.credentials.secret_ref.as_ref()?.name.clone()))
+            .collect(),
         warnings: warnings(mounts),
     })
 }
@@ -178,7 +181,8 @@ fn declared_ports(pod: &Value) -> BTreeMap<u16, String> {
         }
         for port in container.get("ports").and_then(Value::as_array).into_iter().flatten() {
             let tcp = port.get("protocol").and_then(Value::as_str).is_none_or(|protocol| protocol == "TCP");
-            let number = port.get("containerPort").and_then(Value::as_u64).and_then(|number| u16::try_from(number).ok());
+            let number =
+                port.get("containerPort").and_then(Value::as_u64).and_then(|number| u16::try_from(number).ok());
             if let (true, Some(number)) = (tcp, number) {
                 ports.insert(number, name.to_owned());
             }
@@ -206,10 +210,8 @@ fn log(mounts: &[Arc<RemoteMount>]) -> &'static str {
 fn resources(mounts: &[Arc<RemoteMount>]) -> Result<Value, Denial> {
     // Enough for a million entries; a mount that needs more says so. No limit of CPU: it would slow every start.
     let default = json!({"requests": {"cpu": "50m", "memory": "64Mi"}, "limits": {"memory": "256Mi"}});
-    let given: Vec<_> = mounts
-        .iter()
-        .filter_map(|mount| Some((mount.name_any(), mount.spec.sidecar.resources.as_ref()?)))
-        .collect();
+    let given: Vec<_> =
+        mounts.iter().filter_map(|mount| Some((mount.name_any(), mount.spec.sidecar.resources.as_ref()?))).collect();
     if given.is_empty() {
         return Ok(default);
     }

@@ -88,7 +88,9 @@ impl Documents {
         for document in self.0 {
             let mut value = serde_json::to_value(&document).unwrap_or_default();
             let before = value.clone();
-            each_pod(&mut value, &mut |owner, pod| inject_one(owner, pod, namespace, mounts, settings, &mut printed.notes))?;
+            each_pod(&mut value, &mut |owner, pod| {
+                inject_one(owner, pod, namespace, mounts, settings, &mut printed.notes)
+            })?;
             // Untouched documents are written from what was read: their keys keep their order.
             let text = if value == before { serde_yaml::to_string(&document) } else { serde_yaml::to_string(&value) };
             if !printed.text.is_empty() {
@@ -110,7 +112,10 @@ fn inject_one(
 ) -> anyhow::Result<()> {
     let title = title(owner);
     if !wanted(pod) {
-        notes.push(format!("{title}: unchanged, its pod has no label {}: \"true\"", remotemount_crds::names::INJECT_LABEL));
+        notes.push(format!(
+            "{title}: unchanged, its pod has no label {}: \"true\"",
+            remotemount_crds::names::INJECT_LABEL
+        ));
         return Ok(());
     }
     let place = place(owner, pod, namespace);

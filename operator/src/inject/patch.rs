@@ -54,7 +54,8 @@ pub fn patch(before: &Value, after: &Value) -> json_patch::Patch {
 
 fn suitable(spec: &mut Map<String, Value>) -> Result<(), Denial> {
     if spec.get("hostNetwork") == Some(&Value::Bool(true)) {
-        let message = "hostNetwork: true gives the doors to every process of the node: remove it, or do not ask for a sidecar";
+        let message =
+            "hostNetwork: true gives the doors to every process of the node: remove it, or do not ask for a sidecar";
         return Err(Denial::Pod(message.to_owned()));
     }
     if spec.get("os").and_then(|os| os.get("name")).and_then(Value::as_str) == Some("windows") {
@@ -84,12 +85,12 @@ fn place(containers: &mut Vec<Value>, combined: &Combined, settings: &Settings) 
 
 /// Tells a container where the doors are.
 fn tell(container: &mut Value, place: &str, combined: &Combined) -> Result<(), Denial> {
-    let container =
-        container.as_object_mut().ok_or_else(|| Denial::Malformed(format!("spec.{place} is no object")))?;
+    let container = container.as_object_mut().ok_or_else(|| Denial::Malformed(format!("spec.{place} is no object")))?;
     // What a source brings is not seen here, and a plain variable would win over it. The address of our own door
     // is worth that; a hint is not.
     let sourced = container.get("envFrom").and_then(Value::as_array).is_some_and(|sources| !sources.is_empty());
-    let has = |env: &[Value], name: &str| env.iter().any(|there| there.get("name").and_then(Value::as_str) == Some(name));
+    let has =
+        |env: &[Value], name: &str| env.iter().any(|there| there.get("name").and_then(Value::as_str) == Some(name));
     let mut wanted: Vec<(&str, String)> = Vec::new();
     if combined.http_exposed {
         wanted.push(("REMOTEMOUNT_URL", format!("http://127.0.0.1:{}", combined.http)));

@@ -11,9 +11,9 @@
 //! notes of unfinished deletes are in it.
 
 use remotemount_crds::names::{
-    CA_KEY, CONTAINER, CONTROL_CONFIG_MAP, CONTROL_DIR, CONTROL_VOLUME, CREDENTIALS_DIR, CREDENTIALS_VOLUME,
-    ENDPOINT_KEY, MANIFEST_KEY, MOUNTS_DIR, MOUNTS_VOLUME, SIDECAR_BINARY, STATE_DIR, STATE_VOLUME, TOKEN_AUDIENCE,
-    TOKEN_FILE, config_map, manifest_file,
+    AUDIENCE, CA_KEY, CONTAINER, CONTROL_CONFIG_MAP, CONTROL_DIRECTORY, CONTROL_VOLUME, CREDENTIALS_DIRECTORY,
+    CREDENTIALS_VOLUME, ENDPOINT_KEY, MANIFEST_KEY, MOUNTS_DIRECTORY, MOUNTS_VOLUME, SIDECAR_PROGRAM, STATE_DIRECTORY,
+    STATE_VOLUME, TOKEN_FILE, config_map, manifest_file,
 };
 use serde_json::{Map, Value, json};
 
@@ -29,7 +29,7 @@ const START_SECONDS: u32 = 120;
 #[must_use]
 pub fn container(combined: &Combined, settings: &Settings) -> Map<String, Value> {
     let admin = format!("127.0.0.1:{}", combined.admin);
-    let probe = |path: &str| json!({"command": [SIDECAR_BINARY, "probe", "--admin", admin, "--path", path]});
+    let probe = |path: &str| json!({"command": [SIDECAR_PROGRAM, "probe", "--admin", admin, "--path", path]});
     let fields = json!({
         "name": CONTAINER,
         "image": settings.image,
@@ -37,16 +37,16 @@ pub fn container(combined: &Combined, settings: &Settings) -> Map<String, Value>
         "restartPolicy": "Always",
         "args": [
             "run",
-            "--mounts", MOUNTS_DIR,
-            "--credentials", CREDENTIALS_DIR,
-            "--state", STATE_DIR,
+            "--mounts", MOUNTS_DIRECTORY,
+            "--credentials", CREDENTIALS_DIRECTORY,
+            "--state", STATE_DIRECTORY,
             "--http", format!("127.0.0.1:{}", combined.http),
             "--grpc", format!("127.0.0.1:{}", combined.grpc),
             "--admin", admin,
             "--log", combined.log,
-            "--control", format!("{CONTROL_DIR}/{ENDPOINT_KEY}"),
-            "--control-ca", format!("{CONTROL_DIR}/{CA_KEY}"),
-            "--control-token", format!("{CONTROL_DIR}/{TOKEN_FILE}"),
+            "--control", format!("{CONTROL_DIRECTORY}/{ENDPOINT_KEY}"),
+            "--control-ca", format!("{CONTROL_DIRECTORY}/{CA_KEY}"),
+            "--control-token", format!("{CONTROL_DIRECTORY}/{TOKEN_FILE}"),
         ],
         "env": [
             from_field("POD_NAME", "metadata.name"),
@@ -82,7 +82,7 @@ pub fn volumes(combined: &Combined) -> Vec<Value> {
             json!({"configMap": {"name": config_map(mount), "optional": true, "items": items}})
         })
         .collect();
-    let token = json!({"audience": TOKEN_AUDIENCE, "expirationSeconds": TOKEN_SECONDS, "path": TOKEN_FILE});
+    let token = json!({"audience": AUDIENCE, "expirationSeconds": TOKEN_SECONDS, "path": TOKEN_FILE});
     let mut volumes = vec![
         json!({"name": MOUNTS_VOLUME, "projected": {"sources": manifests}}),
         json!({"name": CONTROL_VOLUME, "projected": {"sources": [
@@ -99,12 +99,12 @@ pub fn volumes(combined: &Combined) -> Vec<Value> {
 fn volume_mounts(combined: &Combined) -> Vec<Value> {
     let read_only = |name: &str, path: &str| json!({"name": name, "mountPath": path, "readOnly": true});
     let mut mounts = vec![
-        read_only(MOUNTS_VOLUME, MOUNTS_DIR),
-        read_only(CONTROL_VOLUME, CONTROL_DIR),
-        json!({"name": STATE_VOLUME, "mountPath": STATE_DIR}),
+        read_only(MOUNTS_VOLUME, MOUNTS_DIRECTORY),
+        read_only(CONTROL_VOLUME, CONTROL_DIRECTORY),
+        json!({"name": STATE_VOLUME, "mountPath": STATE_DIRECTORY}),
     ];
     let secrets = combined.secrets.iter().enumerate();
-    mounts.extend(secrets.map(|(at, name)| read_only(&credentials(at), &format!("{CREDENTIALS_DIR}/{name}"))));
+    mounts.extend(secrets.map(|(at, name)| read_only(&credentials(at), &format!("{CREDENTIALS_DIRECTORY}/{name}"))));
     mounts
 }
 
