@@ -82,8 +82,6 @@ names! {
         Reachable,
         /// The remote refuses the credentials, or what they may do.
         AccessDenied,
-        /// The remote shows a certificate that the sidecar does not trust.
-        CertificateUntrusted,
         /// The remote asks for fewer requests.
         Throttled,
         /// The remote does not answer, or answers with a failure.

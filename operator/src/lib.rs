@@ -10,8 +10,14 @@
 //! pods that have their sidecar serve on; only status grows old, and new pods that ask for a sidecar wait.
 #![forbid(unsafe_code)]
 
+pub mod admin;
 pub mod args;
 pub mod certificates;
+pub mod cluster;
 pub mod control;
 pub mod inject;
+pub mod leader;
+pub mod metrics;
+pub mod mount;
+pub mod run;
 pub mod webhook;

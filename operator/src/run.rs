@@ -13,7 +13,6 @@
 //! runs it. A sidecar finds no listener on a replica that does not lead, and comes again.
 
 use std::collections::BTreeSet;
-use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -25,7 +24,6 @@ use kube::Client;
 use prometheus_client::registry::Registry as MetricsRegistry;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -55,7 +53,8 @@ const TIDY: Duration = Duration::from_secs(30);
 /// # Errors
 /// When it cannot start, or does not lead any more.
 pub fn run(args: RunArgs) -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("the system gives no threads")?;
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().enable_all().build().context("the system gives no threads")?;
     let outcome = runtime.block_on(serve(args));
     runtime.shutdown_timeout(Duration::from_secs(1));
     outcome
@@ -169,14 +168,20 @@ impl Leading {
             }
         };
         let control = Arc::new(ArcSwapOption::empty());
-        let bundle = Bundled { certificates: certificates.clone(), endpoint: args.control_endpoint(), control: Arc::clone(&control), cluster: cluster.clone() };
+        let bundle = Bundled {
+            certificates: certificates.clone(),
+            endpoint: args.control_endpoint(),
+            control: Arc::clone(&control),
+            cluster: cluster.clone(),
+        };
         bundle.publish();
-        let context = Context::new(client.clone(), cluster.clone(), Arc::clone(&sidecars), control, self.identity, metrics);
+        let context =
+            Context::new(client.clone(), cluster.clone(), Arc::clone(&sidecars), control, self.identity, metrics);
         let server = Control::new(Arc::clone(&sidecars), client.clone(), self.control_metrics);
         tokio::join!(
             server.serve(listener, tls, stop.clone()),
             context.run(stop.clone()),
-            publisher(client, &args, &certificates).run(stop.clone()),
+            Publisher { client, bundle: certificates.bundle(), url: args.webhook_url.clone() }.run(stop.clone()),
             bundle.follow(&stop),
             tidy(&cluster, &sidecars, &stop),
         );
@@ -212,7 +217,7 @@ impl Bundled {
 async fn tidy(cluster: &Cluster, sidecars: &Registry, stop: &CancellationToken) {
     while stop.run_until_cancelled(tokio::time::sleep(TIDY)).await.is_some() {
         let there = cluster.pod_uids();
-        sidecars.retain(|uid| there.contains(uid));
+        sidecars.retain(|uid| there.contains(uid), tokio::time::Instant::now());
     }
 }
 

@@ -185,7 +185,7 @@ const fn weight(reason: Reason) -> u8 {
     match reason {
         Reason::BucketNotFound => 6,
         Reason::CredentialsMissing => 5,
-        Reason::Denied => 4,
+        Reason::AccessDenied => 4,
         Reason::CertificateUntrusted => 3,
         Reason::NotSupported | Reason::Rejected => 2,
         Reason::Unavailable | Reason::TimedOut | Reason::Throttled => 1,

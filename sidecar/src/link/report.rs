@@ -133,6 +133,7 @@ fn reason(kind: &str) -> Reason {
     match kind {
         // To a user it is the same: no answer.
         "BrokeOff" => Reason::Unavailable,
+        "Denied" => Reason::AccessDenied,
         kind => Reason::ALL.iter().copied().find(|reason| reason.as_str() == kind).unwrap_or(Reason::Unknown),
     }
 }

@@ -45,7 +45,7 @@ fn every_sidecar_counts_once() {
         ("does not have it", Some(Report::default()), [0, 0, 1, 0]),
         ("has another mount", with(Row { name: "x".into(), ..row("u", 3) }), [0, 0, 1, 0]),
         ("is not connected", None, [0, 0, 1, 0]),
-        ("does not reach the remote", with(unreachable(Reason::Denied, 1)), [1, 0, 0, 1]),
+        ("does not reach the remote", with(unreachable(Reason::AccessDenied, 1)), [1, 0, 0, 1]),
         ("refuses the manifest", refused("m"), [0, 1, 0, 1]),
         ("refuses another mount's manifest", refused("x"), [0, 1, 0, 0]),
     ];
@@ -64,9 +64,9 @@ fn every_sidecar_counts_once() {
 fn the_trouble_is_what_most_say_and_then_what_a_user_has_to_mend() {
     let table: [(&[Reason], Option<Reason>); 4] = [
         (&[], None),
-        (&[Reason::Unavailable, Reason::Unavailable, Reason::Denied], Some(Reason::Unavailable)),
-        (&[Reason::Unavailable, Reason::Denied], Some(Reason::Denied)),
-        (&[Reason::TimedOut, Reason::BucketNotFound, Reason::Denied], Some(Reason::BucketNotFound)),
+        (&[Reason::Unavailable, Reason::Unavailable, Reason::AccessDenied], Some(Reason::Unavailable)),
+        (&[Reason::Unavailable, Reason::AccessDenied], Some(Reason::AccessDenied)),
+        (&[Reason::TimedOut, Reason::BucketNotFound, Reason::AccessDenied], Some(Reason::BucketNotFound)),
     ];
     for (reasons, wanted) in table {
         let mut reports: Vec<_> = reasons.iter().map(|reason| with(unreachable(*reason, 5))).collect();
@@ -75,14 +75,15 @@ fn the_trouble_is_what_most_say_and_then_what_a_user_has_to_mend() {
         assert_eq!(remote.trouble.map(|trouble| trouble.reason), wanted, "{reasons:?}");
         assert_eq!((remote.reachable, remote.unreachable), (1, reasons.len()));
     }
-    let trouble = sum(&[with(unreachable(Reason::Denied, 9)), with(unreachable(Reason::Denied, 4))]).remote.trouble;
+    let trouble =
+        sum(&[with(unreachable(Reason::AccessDenied, 9)), with(unreachable(Reason::AccessDenied, 4))]).remote.trouble;
     let trouble = trouble.unwrap();
     assert_eq!((trouble.pod.as_str(), trouble.since_millis), ("p0", 4), "the first pod by name, the oldest time");
 }
 
 #[test]
 fn samples_are_few_and_in_order_of_pod_names() {
-    let sum = sum(&vec![with(unreachable(Reason::Denied, 1)); 30]);
+    let sum = sum(&vec![with(unreachable(Reason::AccessDenied, 1)); 30]);
     assert_eq!((sum.failing, sum.samples.len()), (30, SAMPLES));
     assert!(sum.samples.is_sorted_by_key(|sample| &sample.pod));
 }
