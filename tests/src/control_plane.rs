@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use k8s_openapi::api::core::v1::{Namespace, ServiceAccount};
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, ServiceAccount};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{Api, ObjectMeta, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
@@ -83,6 +83,7 @@ impl ControlPlane {
         if controllers == Controllers::All {
             let process = servers::controller_manager(&plane.programs, &plane.folder, &plane.pki, plane.ports)?;
             plane.controller_manager = Some(Mutex::new(process));
+            plane.wait_for_controllers().await?;
         }
         plane.add_default_account("default").await?;
         Ok(plane)
@@ -104,6 +105,25 @@ impl ControlPlane {
                 Ok(plane)
             })
             .await
+    }
+
+    /// The first thing that controllers publish in every namespace is the CA.
+    async fn wait_for_controllers(&self) -> Result<()> {
+        let Some(process) = &self.controller_manager else { return Ok(()) };
+        let maps: Api<ConfigMap> = Api::namespaced(self.client().await?, "default");
+        let deadline = Instant::now() + READY_LIMIT;
+        while maps.get_opt("kube-root-ca.crt").await?.is_none() {
+            let mut process = process.lock().await;
+            if let Some(status) = process.try_wait()? {
+                bail!("kube-controller-manager ended with {status}:\n{}", process.log_tail());
+            }
+            if Instant::now() >= deadline {
+                bail!("kube-controller-manager is not ready after {READY_LIMIT:?}:\n{}", process.log_tail());
+            }
+            drop(process);
+            sleep(POLL).await;
+        }
+        Ok(())
     }
 
     /// Where the API server listens: `https://127.0.0.1:PORT`.

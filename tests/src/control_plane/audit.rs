@@ -127,3 +127,41 @@ impl Event {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(id: &str, stage: &str, verb: &str, code: u16) -> String {
+        format!(
+            r#"{{"kind":"Event","apiVersion":"audit.k8s.io/v1","level":"Metadata","auditID":"{id}","stage":"{stage}","requestURI":"/api/v1/namespaces/a/pods?watch=true","verb":"{verb}","user":{{"username":"someone","groups":["system:authenticated"]}},"sourceIPs":["127.0.0.1"],"objectRef":{{"resource":"pods","namespace":"a","apiVersion":"v1"}},"responseStatus":{{"metadata":{{}},"code":{code}}}}}"#
+        ) + "\n"
+    }
+
+    #[test]
+    fn a_watch_is_one_request_and_keeps_its_place() {
+        let log = line("1", "ResponseStarted", "watch", 200)
+            + &line("2", "ResponseComplete", "delete", 403)
+            + &line("1", "ResponseComplete", "watch", 504);
+        let told: Vec<(String, u16)> =
+            parse(&log).unwrap().into_iter().map(|request| (request.verb, request.code)).collect();
+        assert_eq!(told, [("watch".to_owned(), 504), ("delete".to_owned(), 403)]);
+    }
+
+    #[test]
+    fn a_line_that_is_being_written_waits() {
+        let whole = line("1", "ResponseComplete", "list", 200);
+        let half = &line("2", "ResponseComplete", "list", 200)[..60];
+        assert_eq!(parse(&format!("{whole}{half}")).unwrap().len(), 1);
+        assert!(parse(&format!("{half}\n{whole}")).is_err(), "a broken line is no line that is being written");
+    }
+
+    #[test]
+    fn writes_and_refusals_are_told_apart() {
+        let requests =
+            parse(&(line("1", "ResponseComplete", "list", 200) + &line("2", "ResponseComplete", "patch", 403)));
+        let told: Vec<(bool, bool)> =
+            requests.unwrap().iter().map(|request| (request.is_write(), request.is_forbidden())).collect();
+        assert_eq!(told, [(false, false), (true, true)]);
+    }
+}

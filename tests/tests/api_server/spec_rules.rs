@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use kube::api::{DynamicObject, PostParams};
-use remotemount_crds::RemoteMount;
+use remotemount_crds::{RemoteMount, RemoteMountSpec};
 use remotemount_tests::control_plane::ControlPlane;
 use serde_json::{Value, json};
 
@@ -158,6 +158,35 @@ async fn what_may_be_changed_can_be() {
         after.metadata.resource_version = before.metadata.resource_version;
         let after = mounts.replace("photos", &PostParams::default(), &after).await.expect(pointer);
         assert_eq!(after.metadata.generation, before.metadata.generation.map(|old| old + 1), "{pointer}");
+    }
+}
+
+/// Templates write nulls: each means what leaving the field out means.
+#[tokio::test]
+async fn a_null_is_as_if_it_were_not_there() {
+    let plane = ControlPlane::shared().await.unwrap();
+    plane.create_namespace("nulls", &[]).await.unwrap();
+    let mounts = untyped(plane, "nulls").await;
+    for (number, (parent, field)) in [
+        ("/remote", "gcs"),
+        ("/remote/s3", "endpoint"),
+        ("/remote/s3", "prefix"),
+        ("", "credentials"),
+        ("/credentials", "secretRef"),
+        ("/expose", "grpc"),
+        ("", "podSelector"),
+        ("/metadata", "ttlSeconds"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let what = format!("{parent}/{field}");
+        let spec = changed(&with("/credentials/anonymous", json!({})), &what, Value::Null);
+        let mut without = spec.clone();
+        without.pointer_mut(parent).unwrap().as_object_mut().unwrap().remove(field);
+        let made = mounts.create(&PostParams::default(), &object(&format!("null-{number}"), spec)).await.expect(&what);
+        let typed = |spec: &Value| serde_json::from_value::<RemoteMountSpec>(spec.clone()).expect(&what);
+        assert_eq!(typed(&made.data["spec"]), typed(&without), "{what}");
     }
 }
 
