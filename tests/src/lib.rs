@@ -12,6 +12,8 @@
 pub mod bucket;
 pub mod control_plane;
 pub mod manifest;
+pub mod node;
+pub mod operator;
 pub mod process;
 pub mod proxy;
 pub mod s3_server;

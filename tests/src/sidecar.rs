@@ -367,11 +367,23 @@ fn binary(crash_points: bool) -> Result<PathBuf> {
         return Ok(path);
     }
     let (name, build) = crash::binary(crash_points);
+    beside(name).with_context(|| format!("run {build}"))
+}
+
+/// The binary of that name that was built with this program.
+///
+/// # Errors
+/// It was not built.
+pub fn binary_beside(name: &str) -> Result<PathBuf> {
+    beside(name).context("run cargo build --workspace --bins")
+}
+
+fn beside(name: &str) -> Result<PathBuf> {
     let own = std::env::current_exe().context("asking for the own path")?;
     // A binary lies beside the sidecar, a test one folder further down.
     let folders = own.ancestors().skip(1).take(2);
     folders
         .map(|folder| folder.join(name))
         .find(|path| path.is_file())
-        .with_context(|| format!("no {name} near {}: run {build}", own.display()))
+        .with_context(|| format!("no {name} near {}", own.display()))
 }
