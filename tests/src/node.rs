@@ -135,6 +135,14 @@ impl Node {
         self.process.log()
     }
 
+    /// Sends the sidecar a signal by name, such as `STOP` or `CONT`.
+    ///
+    /// # Errors
+    /// It has ended, or cannot be signalled.
+    pub fn signal(&mut self, name: &str) -> Result<()> {
+        self.process.signal(name)
+    }
+
     /// Sends SIGKILL to the sidecar and waits for its end.
     ///
     /// # Errors

@@ -7,4 +7,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod lifecycle;
+mod outage;
+mod retire;
 mod stage;
+mod status;
