@@ -138,6 +138,7 @@ impl Context {
 fn news(context: Arc<Context>) -> impl futures_util::Stream<Item = ObjectRef<RemoteMount>> + Send + 'static {
     let next = |context: Arc<Context>| async move {
         let keys = context.registry.changes().take().await;
+        tracing::debug!(?keys, "sidecars have news");
         let refs: Vec<_> = keys.into_iter().map(|key| ObjectRef::new(&key.name).within(&key.namespace)).collect();
         Some((futures_util::stream::iter(refs), context))
     };
@@ -162,9 +163,17 @@ async fn reconcile(mount: Arc<RemoteMount>, context: Arc<Context>) -> Result<Act
             context.remember(&mount, |memory| memory.failures = 0);
             Ok(action)
         }
+        // Looked at once more after it had gone: what is known of it was a moment old.
+        Err(finalizer::Error::AddFinalizer(error) | finalizer::Error::RemoveFinalizer(error)) if is_gone(&error) => {
+            Ok(Action::await_change())
+        }
         Err(finalizer::Error::ApplyFailed(error) | finalizer::Error::CleanupFailed(error)) => Err(error),
         Err(source) => Err(ReconcileError::Finalizer { mount: name, source: Box::new(source) }),
     }
+}
+
+fn is_gone(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if status.code == 404)
 }
 
 /// Later and later, each mount by itself.
@@ -236,12 +245,14 @@ async fn tell(mount: &RemoteMount, facts: &Facts, context: &Context) -> Result<A
     let new = report::status(mount, facts, Timestamp::now());
     let again = if report::ages(facts) { LOOK_AT_DELETES } else { LOOK_AGAIN };
     if new == old {
+        tracing::debug!(mount = %mount.name_any(), "the status stands");
         return Ok(Action::requeue(again));
     }
     let wait = context.remember(mount, |memory| {
         memory.written.and_then(|written| BETWEEN_WRITES.checked_sub(written.elapsed())).filter(|wait| !wait.is_zero())
     });
     if let Some(wait) = wait {
+        tracing::debug!(mount = %mount.name_any(), wait_millis = wait.as_millis(), "another status is written in a while");
         return Ok(Action::requeue(wait));
     }
     context.remember(mount, |memory| memory.written = Some(Instant::now()));

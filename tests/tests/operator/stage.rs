@@ -42,7 +42,7 @@ impl Cluster {
     /// The one that most scenarios share.
     pub async fn shared() -> Result<&'static Self> {
         static SHARED: OnceCell<Cluster> = OnceCell::const_new();
-        SHARED.get_or_try_init(|| Self::start(Controllers::None, &[])).await
+        SHARED.get_or_try_init(|| Self::start(Controllers::None, &["--log", "info,remotemount_operator=debug"])).await
     }
 
     /// A namespace that enforces the strictest Pod Security, with the Secret `s3-creds`, and a bucket of that name.
