@@ -113,7 +113,7 @@ impl Mounts {
         let uri = manifest.spec.remote.uri();
         let ids = store.adopt(&[Identity { path: path.to_string(), remote: uri.clone() }])?;
         let name = manifest.metadata.name.clone().unwrap_or_default();
-        let sourced = Sourced { file: String::new(), mount: manifest.clone(), origin: Origin::File, withdrawn: false };
+        let sourced = Sourced::from(manifest.clone());
         let mount = |id| build(&sourced, name.clone(), path.clone(), uri.clone(), id, connected.clone(), metrics);
         let mounts = Self::default();
         mounts.put(ids.into_iter().map(|id| (path.to_string(), Arc::new(mount(id)))).collect(), metrics);

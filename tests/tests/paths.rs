@@ -8,6 +8,7 @@ use proptest::prelude::*;
 use remotemount_crds::manifest;
 use remotemount_sidecar::metrics::Metrics;
 use remotemount_sidecar::mounts::Mounts;
+use remotemount_sidecar::mounts::source::Sourced;
 use remotemount_sidecar::path::{Child, FilerPath, Prefix, RelPath, child_of};
 use remotemount_sidecar::remote::connect::Connector;
 use remotemount_sidecar::remote::credentials::Secrets;
@@ -90,7 +91,8 @@ proptest! {
         let yaml: Vec<String> = mounts.iter().enumerate().map(|(n, path)| format!(
             "apiVersion: remotemount.dev/v1alpha1\nkind: RemoteMount\nmetadata: {{name: m{n}}}\nspec: {{path: {path}, remote: {{s3: {{bucket: bucket, endpoint: 'http://127.0.0.1:1'}}}}, credentials: {{anonymous: {{}}}}}}\n"
         )).collect();
-        let manifests = manifest::parse(yaml.join("---\n").as_bytes()).unwrap();
+        let manifests: Vec<Sourced> =
+            manifest::parse(yaml.join("---\n").as_bytes()).unwrap().into_iter().map(Sourced::from).collect();
         let metrics = Metrics::register(&mut prometheus_client::registry::Registry::default());
         let connector = Connector::new(Arc::new(Secrets::new("/nowhere".into())), metrics.clone());
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();

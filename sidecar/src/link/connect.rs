@@ -2,7 +2,7 @@
 //!
 //! By hand rather than by a channel that hides the steps, because a person must tell "nobody answers"
 //! from "its certificate is not trusted". The peer is asked for a sign of life, so that one that died
-//! without a word is noticed. A connection ends when it is dropped.
+//! without a word is noticed. A connection ends with its last stream, once nobody holds it.
 
 use std::future::Future;
 use std::io;
@@ -19,7 +19,6 @@ use rustls::ClientConfig;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
-use tokio_util::task::AbortOnDropHandle;
 use tonic::body::Body;
 use tonic::codegen::Service;
 
@@ -37,7 +36,6 @@ const ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 #[derive(Clone, Debug)]
 pub struct Connection {
     requests: SendRequest<Body>,
-    _driver: Arc<AbortOnDropHandle<()>>,
 }
 
 /// Connects to the operator.
@@ -61,12 +59,12 @@ pub async fn connect(target: &Target) -> Result<Connection, LinkError> {
     let broken = |problem: String| LinkError::Handshake { endpoint: endpoint.to_string(), problem };
     let handshake = timeout(STEP, handshake).await.map_err(|_| broken(late().to_string()))?;
     let (requests, driver) = handshake.map_err(|error| broken(error.to_string()))?;
-    let driver = tokio::spawn(async move {
+    tokio::spawn(async move {
         if let Err(error) = driver.await {
             tracing::debug!(%error, "control connection ended early");
         }
     });
-    Ok(Connection { requests, _driver: Arc::new(AbortOnDropHandle::new(driver)) })
+    Ok(Connection { requests })
 }
 
 fn tls(target: &Target) -> Result<TlsConnector, LinkError> {

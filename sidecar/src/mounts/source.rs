@@ -38,6 +38,13 @@ pub enum Origin {
     Link,
 }
 
+impl From<RemoteMount> for Sourced {
+    /// A manifest as if from a file without a name.
+    fn from(mount: RemoteMount) -> Self {
+        Self { file: String::new(), mount, origin: Origin::File, withdrawn: false }
+    }
+}
+
 /// One problem and where it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FileProblem {
@@ -66,12 +73,9 @@ pub fn read(directory: &Path) -> Result<Vec<Sourced>, Vec<FileProblem>> {
     for path in files {
         let file = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         match read_file(&path) {
-            Ok(mounts) => sourced.extend(mounts.into_iter().map(|mount| Sourced {
-                file: file.clone(),
-                mount,
-                origin: Origin::File,
-                withdrawn: false,
-            })),
+            Ok(mounts) => {
+                sourced.extend(mounts.into_iter().map(|mount| Sourced { file: file.clone(), ..Sourced::from(mount) }));
+            }
             Err(Failure::Manifest(ManifestError::Invalid(broken))) => {
                 problems.extend(broken.into_iter().map(|p| FileProblem { file: file.clone(), message: p.to_string() }));
             }

@@ -15,6 +15,7 @@ use remotemount_sidecar::events::EventPage;
 use remotemount_sidecar::filer::Filer;
 use remotemount_sidecar::metrics::Metrics;
 use remotemount_sidecar::mounts::Mounts;
+use remotemount_sidecar::mounts::source::Sourced;
 use remotemount_sidecar::path::RelPath;
 use remotemount_sidecar::remote::connect::Connector;
 use remotemount_sidecar::remote::credentials::Secrets;
@@ -108,6 +109,7 @@ async fn l4_a_failing_store_still_answers() -> Result<()> {
     let (store, mounts) = (Arc::new(Failing::default()), Arc::new(Mounts::default()));
     let manifests =
         manifest::parse(Manifest::new("m", "/m", &contents.name, &proxy.endpoint(), "").to_yaml().as_bytes())?;
+    let manifests: Vec<Sourced> = manifests.into_iter().map(Sourced::from).collect();
     mounts.swap(&manifests, &*store, &connector, &metrics).await?;
     let (writer, _thread) = Writer::start(Arc::clone(&store) as Arc<dyn Store>)?;
     let filer = Filer::new(mounts, Arc::clone(&store) as Arc<dyn Store>, writer, metrics.clone())?;
