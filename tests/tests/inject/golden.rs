@@ -82,3 +82,32 @@ fn documents_that_are_not_ours_keep_their_order_and_strings() {
         assert!(text.contains(line), "{line} is not in\n{text}");
     }
 }
+
+#[test]
+fn the_sidecar_takes_what_it_is_given() {
+    use clap::Parser as _;
+    use remotemount_sidecar::args::Args;
+    use serde_json::Value;
+
+    let words = |list: &Value| -> Vec<String> {
+        list.as_array().unwrap().iter().map(|word| word.as_str().unwrap().to_owned()).collect()
+    };
+    let mut seen = 0;
+    for case in cases() {
+        let documents: Vec<Value> = serde_saphyr::from_multiple(&injected(&case).text).unwrap();
+        let pods = documents.iter().filter(|document| document["kind"] == "Pod");
+        for container in pods.filter_map(|pod| pod["spec"]["initContainers"].as_array()).flatten() {
+            if container["name"] != "remotemount" {
+                continue;
+            }
+            let arguments = ["remotemount-sidecar".to_owned()].into_iter().chain(words(&container["args"]));
+            Args::try_parse_from(arguments).unwrap_or_else(|error| panic!("{}: {error}", case.display()));
+            for probe in ["startupProbe", "livenessProbe"] {
+                let command = words(&container[probe]["exec"]["command"]);
+                Args::try_parse_from(command).unwrap_or_else(|error| panic!("{}: {error}", case.display()));
+            }
+            seen += 1;
+        }
+    }
+    assert!(seen >= 12, "{seen}");
+}

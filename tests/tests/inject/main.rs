@@ -3,6 +3,8 @@
 //!
 //! A golden case is a folder of `tests/golden/inject/`: `pod.yaml` and `mounts.yaml` in, `injected.yaml` out.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 mod admitted;
 mod authority;
 mod certificates;
