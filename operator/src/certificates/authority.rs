@@ -44,6 +44,8 @@ impl Authority {
     /// # Errors
     /// When the crypto library makes no key.
     pub fn create(now: Timestamp) -> Result<Self, CertificateError> {
+        // A certificate knows whole seconds; what is kept is what will be read.
+        let now = Timestamp::from_second(now.as_second()).unwrap_or(now);
         let key = KeyPair::generate()?;
         let mut params = CertificateParams::default();
         let (begins, ends) = (now - SKEW, now + LIFE);

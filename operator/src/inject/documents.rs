@@ -92,7 +92,9 @@ impl Documents {
                 inject_one(owner, pod, namespace, mounts, settings, &mut printed.notes)
             })?;
             // Untouched documents are written from what was read: their keys keep their order.
-            let text = if value == before { serde_yaml::to_string(&document) } else { serde_yaml::to_string(&value) };
+            // serde_yaml would write the text `yes` bare, which kubectl reads as a truth value.
+            let text =
+                if value == before { serde_saphyr::to_string(&document) } else { serde_saphyr::to_string(&value) };
             if !printed.text.is_empty() {
                 printed.text.push_str("---\n");
             }
