@@ -69,7 +69,6 @@ async fn a_remote_that_is_down_is_no_matter_for_the_user() -> Result<()> {
     assert_eq!(client().get(node.http_url("/m/a")).send().await?.status(), 200);
     stage.proxy.inject(Rule::new(Action::error(500, "InternalError")));
     assert_eq!(client().head(node.http_url("/m/a")).send().await?.status(), 200, "what is old is served");
-    tokio::time::sleep(std::time::Duration::from_secs(5)).await; let st: serde_json::Value = client().get(node.admin_url("/status")).send().await?.json().await?; println!("{st:#} {:?} {}", stage.proxy.seen(), node.log());
     stage.wait("m", "Ready", "False/Unavailable").await?;
     assert_eq!(stage.condition("m", "Reconciling").await?, "True/Unavailable");
     assert_eq!(stage.condition("m", "Stalled").await?, "");
