@@ -23,7 +23,7 @@ async fn an_idle_sidecar_tells_whether_its_remote_answers() {
         (
             "credentials that nobody knows",
             Manifest::new("m", "/m", "idle-bucket", &endpoint, "").secret("s3-wrong"),
-            Some(Reason::Denied),
+            Some(Reason::AccessDenied),
         ),
         (
             "no Secret",
