@@ -18,10 +18,11 @@ use kube::runtime::watcher;
 use kube::{Api, Client, Resource, ResourceExt as _};
 use remotemount_crds::{RemoteMount, names};
 use tokio::sync::broadcast;
-use tokio_util::sync::CancellationToken;
+use tokio::time::Instant;
 
-use crate::cluster::reflect::{Stores, reflect};
+use crate::cluster::reflect::{Stores, Told, reflect};
 use crate::control::registry::Registry;
+use crate::lasting::Lasting;
 use crate::mount::validate::same_path;
 
 /// The metadata of a pod.
@@ -64,8 +65,8 @@ impl Scope {
 }
 
 impl Cluster {
-    /// Watches `scope` until `stop`; sidecars of pods that are gone are taken out of `registry`.
-    pub fn watch(client: &Client, scope: Scope, registry: Arc<Registry>, stop: CancellationToken) -> Self {
+    /// Watches `scope` by `tasks`; sidecars of pods that are gone are taken out of `registry`.
+    pub fn watch(client: &Client, scope: Scope, registry: Arc<Registry>, tasks: &Lasting) -> Self {
         let triggers = broadcast::channel(WAITING).0;
         let made = watcher::Config::default().labels(&format!("{}={}", names::MANAGED_BY_LABEL, names::MANAGED_BY));
         let asked = watcher::Config::default()
@@ -75,9 +76,9 @@ impl Cluster {
         let (pods, pod_events) = reflect(scope.apis(client), &asked);
         let (config_maps, map_events) = reflect(scope.apis(client), &made);
         let cluster = Self { scope, mounts, pods, config_maps, triggers };
-        tokio::spawn(cluster.clone().follow_mounts(mount_events, stop.clone()));
-        tokio::spawn(cluster.clone().follow_pods(pod_events, registry, stop.clone()));
-        tokio::spawn(cluster.clone().follow_config_maps(map_events, stop));
+        tasks.spawn(cluster.clone().follow_mounts(mount_events));
+        tasks.spawn(cluster.clone().follow_pods(pod_events, registry));
+        tasks.spawn(cluster.clone().follow_config_maps(map_events));
         cluster
     }
 
@@ -107,10 +108,11 @@ impl Cluster {
         self.mounts.all().collect()
     }
 
-    /// The pods whose sidecar has the mount.
+    /// The pods whose sidecar has the mount; one that is on its way out is no longer counted on.
     #[must_use]
     pub fn pods(&self, namespace: &str, mount: &str) -> Vec<Arc<PodMeta>> {
         let all = self.pods.all();
+        let all = all.filter(|pod| pod.metadata.deletion_timestamp.is_none());
         all.filter(|pod| {
             pod.metadata.namespace.as_deref() == Some(namespace) && injected(&**pod).any(|name| name == mount)
         })
@@ -166,8 +168,12 @@ impl Cluster {
     }
 
     /// A mount that comes or goes concerns those that claim its path.
-    async fn follow_mounts(self, mut events: BoxStream<'static, RemoteMount>, stop: CancellationToken) {
-        while let Some(Some(mount)) = stop.run_until_cancelled(events.next()).await {
+    async fn follow_mounts(self, mut events: BoxStream<'static, Told<RemoteMount>>) {
+        while let Some(told) = events.next().await {
+            let (Told::There(mount) | Told::Gone(mount)) = told else {
+                self.trigger_all();
+                continue;
+            };
             let namespace = mount.namespace().unwrap_or_default();
             for other in self.mounts(&namespace).iter().filter(|other| same_path(&mount, other)) {
                 self.trigger(&namespace, &other.name_any());
@@ -175,29 +181,33 @@ impl Cluster {
         }
     }
 
-    async fn follow_pods(
-        self,
-        mut events: BoxStream<'static, PodMeta>,
-        registry: Arc<Registry>,
-        stop: CancellationToken,
-    ) {
-        while let Some(Some(pod)) = stop.run_until_cancelled(events.next()).await {
-            let (namespace, name) = (pod.namespace().unwrap_or_default(), pod.name_any());
-            let key = ObjectRef::new(&name).within(&namespace);
-            let now = self.pods.get(&key);
-            if let Some(uid) = pod.uid()
-                && now.is_none_or(|now| now.metadata.uid.as_deref() != Some(&uid))
-            {
-                registry.gone(&uid);
-            }
+    async fn follow_pods(self, mut events: BoxStream<'static, Told<PodMeta>>, registry: Arc<Registry>) {
+        while let Some(told) = events.next().await {
+            let pod = match told {
+                Told::Listed => {
+                    let there = self.pod_uids();
+                    registry.retain(|uid| there.contains(uid), Instant::now());
+                    self.trigger_all();
+                    continue;
+                }
+                Told::There(pod) => pod,
+                Told::Gone(pod) => {
+                    registry.gone(pod.metadata.uid.as_deref().unwrap_or_default());
+                    pod
+                }
+            };
             for mount in injected(&pod) {
-                self.trigger(&namespace, mount);
+                self.trigger(&pod.namespace().unwrap_or_default(), mount);
             }
         }
     }
 
-    async fn follow_config_maps(self, mut events: BoxStream<'static, ConfigMap>, stop: CancellationToken) {
-        while let Some(Some(map)) = stop.run_until_cancelled(events.next()).await {
+    async fn follow_config_maps(self, mut events: BoxStream<'static, Told<ConfigMap>>) {
+        while let Some(told) = events.next().await {
+            let (Told::There(map) | Told::Gone(map)) = told else {
+                self.trigger_all();
+                continue;
+            };
             let namespace = map.namespace().unwrap_or_default();
             let owners = map.owner_references().iter().filter(|owner| owner.kind == remotemount_crds::KIND);
             for owner in owners {
@@ -207,6 +217,15 @@ impl Cluster {
                 for mount in self.mounts(&namespace) {
                     self.trigger(&namespace, &mount.name_any());
                 }
+            }
+        }
+    }
+
+    /// What sidecars have news of is looked at again, too. For the replica that takes sidecars in.
+    pub async fn follow_sidecars(&self, registry: &Registry) {
+        loop {
+            for key in registry.changes().take().await {
+                self.trigger(&key.namespace, &key.name);
             }
         }
     }

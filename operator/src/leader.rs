@@ -3,11 +3,16 @@
 //! By a Lease in the operator's namespace. A leader that is gone is replaced when its lease has run out,
 //! [`DURATION`] after it was last renewed; one that is told to stop gives it back at once. A replica
 //! that has lost the lease ends its process rather than take apart what it was doing: what starts anew
-//! knows nothing that has become wrong.
+//! knows nothing that has become wrong. One that could not renew it for as long as it was good has lost
+//! it, whatever it hears later: every question about the lease has a limit of its own, so that a
+//! connection that says nothing does not look like a lease that holds.
 
-use kube::Client;
+use std::time::Duration;
+
+use kube::{Client, Config};
 use kube_lease_manager::{LeaseManager, LeaseManagerBuilder, LeaseManagerError};
 use remotemount_crds::names;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 /// A lease is good for so long after it was renewed, in seconds.
@@ -15,11 +20,25 @@ pub const DURATION: u64 = 9;
 /// It is renewed so long before it would run out, in seconds.
 const GRACE: u64 = 5;
 /// Between two attempts, when the API server cannot be asked.
-const AGAIN: std::time::Duration = std::time::Duration::from_secs(1);
+const AGAIN: Duration = Duration::from_secs(1);
+/// A question about the lease is answered within this, or given up.
+const ANSWER: Duration = Duration::from_secs(2);
 
 /// This replica's part in the election.
 pub struct Leader {
     lease: LeaseManager,
+}
+
+/// Why this replica cannot take part.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LeaderError {
+    /// No client could be made.
+    #[error("no client of the API server")]
+    Client(#[from] kube::Error),
+    /// The Lease can be neither read nor made.
+    #[error("the Lease cannot be had: {0}")]
+    Lease(#[from] LeaseManagerError),
 }
 
 impl Leader {
@@ -27,7 +46,11 @@ impl Leader {
     ///
     /// # Errors
     /// When the Lease can be neither read nor made.
-    pub async fn new(client: Client, namespace: &str, identity: &str) -> Result<Self, LeaseManagerError> {
+    pub async fn new(config: &Config, namespace: &str, identity: &str) -> Result<Self, LeaderError> {
+        // Its own client: a watch may be silent for minutes, an answer about the lease may not.
+        let mut config = config.clone();
+        (config.read_timeout, config.connect_timeout) = (Some(ANSWER), Some(ANSWER));
+        let client = Client::try_from(config)?;
         let lease = LeaseManagerBuilder::new(client, names::LEASE)
             .with_namespace(namespace)
             .with_identity(identity)
@@ -43,10 +66,12 @@ impl Leader {
     /// `stop`, when the lease is given back.
     pub async fn hold(self, leads: impl FnOnce(), stop: &CancellationToken) {
         let mut leads = Some(leads);
+        let mut failing: Option<Instant> = None;
         loop {
             let Some(changed) = stop.run_until_cancelled(self.lease.changed()).await else { break };
             match changed {
                 Ok(true) => {
+                    failing = None;
                     tracing::info!("this replica leads");
                     if let Some(leads) = leads.take() {
                         leads();
@@ -57,6 +82,12 @@ impl Leader {
                     return;
                 }
                 Err(error) => {
+                    // It was renewed at most DURATION - GRACE before the first failure.
+                    let since = *failing.get_or_insert_with(Instant::now);
+                    if leads.is_none() && since.elapsed() >= Duration::from_secs(GRACE) {
+                        tracing::error!(%error, "the lease has run out before it could be renewed; this replica starts anew");
+                        return;
+                    }
                     tracing::warn!(%error, "the lease could not be renewed or looked at; it is tried again");
                     if stop.run_until_cancelled(tokio::time::sleep(AGAIN)).await.is_none() {
                         break;

@@ -16,6 +16,7 @@ pub mod certificates;
 pub mod cluster;
 pub mod control;
 pub mod inject;
+pub mod lasting;
 pub mod leader;
 pub mod metrics;
 pub mod mount;

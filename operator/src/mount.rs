@@ -30,7 +30,6 @@ use jiff::Timestamp;
 use kube::runtime::controller::{Action, Controller};
 use kube::runtime::events::{Recorder, Reporter};
 use kube::runtime::finalizer::{self, Event as Finalized};
-use kube::runtime::reflector::ObjectRef;
 use kube::runtime::{controller, watcher};
 use kube::{Api, Client, Resource as _, ResourceExt as _};
 use remotemount_crds::{RemoteMount, names};
@@ -53,8 +52,12 @@ const LOOK_AGAIN: Duration = Duration::from_secs(300);
 const LOOK_AT_DELETES: Duration = Duration::from_secs(30);
 /// The first and the longest pause after a failure.
 const PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
-/// Mounts that are reconciled at once.
-const AT_ONCE: u16 = 8;
+/// Mounts that are reconciled at once; one that is deleted may hold its place for some seconds.
+const AT_ONCE: u16 = 64;
+/// A reconcile takes no longer; an API server that says nothing must not hold its place for ever.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// After this replica came to lead, sidecars have so long to find it before their silence counts.
+const SETTLING: Duration = Duration::from_secs(30);
 
 /// What every reconcile works with.
 pub struct Context {
@@ -65,6 +68,7 @@ pub struct Context {
     recorder: Recorder,
     metrics: Metrics,
     memory: Mutex<HashMap<String, Memory>>,
+    leads_since: Instant,
 }
 
 /// What is remembered of a mount from one reconcile to the next, by uid.
@@ -72,7 +76,7 @@ pub struct Context {
 struct Memory {
     written: Option<Instant>,
     failures: u32,
-    pub(self) retiring: Option<Instant>,
+    retiring: Option<Instant>,
 }
 
 /// Why a reconcile could not be finished; it is tried again.
@@ -89,6 +93,12 @@ pub enum ReconcileError {
         /// What the API server said.
         source: Box<finalizer::Error<Self>>,
     },
+    /// It took too long.
+    #[error("RemoteMount {mount}: no end after {} s", PATIENCE.as_secs())]
+    TimedOut {
+        /// Namespace and name.
+        mount: String,
+    },
 }
 
 impl Context {
@@ -104,13 +114,13 @@ impl Context {
     ) -> Self {
         let reporter = Reporter { controller: names::FIELD_MANAGER.to_owned(), instance: Some(instance) };
         let recorder = Recorder::new(client.clone(), reporter);
-        Self { client, cluster, registry, control, recorder, metrics, memory: Mutex::default() }
+        let (memory, leads_since) = (Mutex::default(), Instant::now());
+        Self { client, cluster, registry, control, recorder, metrics, memory, leads_since }
     }
 
     /// Reconciles every mount, until `stop`.
     pub async fn run(self, stop: CancellationToken) {
         let context = Arc::new(self);
-        tokio::spawn(prune::run(context.client.clone(), context.cluster.clone(), stop.clone()));
         let scopes = context.cluster.scope().apis::<RemoteMount>(&context.client);
         let controllers = scopes.into_iter().map(|api| {
             let (stop, context) = (stop.clone(), Arc::clone(&context));
@@ -118,7 +128,6 @@ impl Context {
                 Controller::new(api, watcher::Config::default())
                     .with_config(controller::Config::default().concurrency(AT_ONCE))
                     .reconcile_on(context.cluster.triggers())
-                    .reconcile_on(news(Arc::clone(&context)))
                     .graceful_shutdown_on(stop.cancelled_owned())
                     .run(reconcile, after_failure, context)
                     .for_each(|_| async {})
@@ -128,21 +137,20 @@ impl Context {
         futures_util::future::join_all(controllers).await;
     }
 
+    /// Whether sidecars may be on their way to this replica still: their silence says nothing yet.
+    fn settling(&self) -> bool {
+        self.leads_since.elapsed() < SETTLING
+    }
+
+    fn forget(&self, mount: &RemoteMount) {
+        let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
+        memory.remove(&mount.uid().unwrap_or_default());
+    }
+
     fn remember<T>(&self, mount: &RemoteMount, change: impl FnOnce(&mut Memory) -> T) -> T {
         let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
         change(memory.entry(mount.uid().unwrap_or_default()).or_default())
     }
-}
-
-/// The mounts that sidecars have news of.
-fn news(context: Arc<Context>) -> impl futures_util::Stream<Item = ObjectRef<RemoteMount>> + Send + 'static {
-    let next = |context: Arc<Context>| async move {
-        let keys = context.registry.changes().take().await;
-        tracing::debug!(?keys, "sidecars have news");
-        let refs: Vec<_> = keys.into_iter().map(|key| ObjectRef::new(&key.name).within(&key.namespace)).collect();
-        Some((futures_util::stream::iter(refs), context))
-    };
-    futures_util::stream::unfold(context, next).flatten()
 }
 
 async fn reconcile(mount: Arc<RemoteMount>, context: Arc<Context>) -> Result<Action, ReconcileError> {
@@ -150,21 +158,29 @@ async fn reconcile(mount: Arc<RemoteMount>, context: Arc<Context>) -> Result<Act
     let api: Api<RemoteMount> = Api::namespaced(context.client.clone(), &namespace);
     let name = format!("{namespace}/{}", mount.name_any());
     let started = Instant::now();
-    let outcome = finalizer::finalizer(&api, names::FINALIZER, Arc::clone(&mount), |event| async {
+    let work = finalizer::finalizer(&api, names::FINALIZER, Arc::clone(&mount), |event| async {
         match event {
             Finalized::Apply(mount) => keep(&mount, &context).await,
             Finalized::Cleanup(mount) => retire::retire(&mount, &context).await,
         }
-    })
-    .await;
+    });
+    let Ok(outcome) = tokio::time::timeout(PATIENCE, work).await else {
+        context.metrics.reconciled(started.elapsed(), false);
+        return Err(ReconcileError::TimedOut { mount: name });
+    };
     context.metrics.reconciled(started.elapsed(), outcome.is_ok());
     match outcome {
-        Ok(action) => {
+        Ok(action) if mount.metadata.deletion_timestamp.is_none() => {
             context.remember(&mount, |memory| memory.failures = 0);
+            Ok(action)
+        }
+        Ok(action) => {
+            context.forget(&mount);
             Ok(action)
         }
         // Looked at once more after it had gone: what is known of it was a moment old.
         Err(finalizer::Error::AddFinalizer(error) | finalizer::Error::RemoveFinalizer(error)) if is_gone(&error) => {
+            context.forget(&mount);
             Ok(Action::await_change())
         }
         Err(finalizer::Error::ApplyFailed(error) | finalizer::Error::CleanupFailed(error)) => Err(error),
@@ -242,6 +258,14 @@ async fn publish(
 /// Writes the status if it differs, and not too often; answers when to look again.
 async fn tell(mount: &RemoteMount, facts: &Facts, context: &Context) -> Result<Action, ReconcileError> {
     let old = mount.status.clone().unwrap_or_default();
+    // What an earlier leader heard is truer than what this one has not heard yet.
+    if let Facts::Published(report) = facts
+        && report.unreported > 0
+        && context.settling()
+        && old.observed_generation == mount.metadata.generation
+    {
+        return Ok(Action::requeue(BETWEEN_WRITES));
+    }
     let new = report::status(mount, facts, Timestamp::now());
     let again = if report::ages(facts) { LOOK_AT_DELETES } else { LOOK_AGAIN };
     if new == old {

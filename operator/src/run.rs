@@ -20,12 +20,11 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use arc_swap::ArcSwapOption;
-use kube::Client;
+use kube::{Client, Config};
 use prometheus_client::registry::Registry as MetricsRegistry;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use crate::admin::Admin;
 use crate::args::RunArgs;
@@ -35,16 +34,19 @@ use crate::cluster::{Cluster, Scope};
 use crate::control::Control;
 use crate::control::metrics::ControlMetrics;
 use crate::control::registry::Registry;
+use crate::lasting::Lasting;
 use crate::leader::Leader;
 use crate::metrics::Metrics;
-use crate::mount::Context;
 use crate::mount::build::Control as ControlConfig;
+use crate::mount::{Context, prune};
 use crate::webhook::metrics::InjectionMetrics;
 use crate::webhook::review::{Mounts, Reviewer};
 use crate::webhook::{PROTOCOLS, Webhook};
 
 /// How long reconciles may take to finish at the end.
 const LANDING: Duration = Duration::from_secs(10);
+/// How long the webhook is still asked after readiness has gone.
+const STRAGGLERS: Duration = Duration::from_secs(3);
 /// How often sidecars of pods that went unnoticed are looked for.
 const TIDY: Duration = Duration::from_secs(30);
 
@@ -63,9 +65,10 @@ pub fn run(args: RunArgs) -> anyhow::Result<()> {
 async fn serve(args: RunArgs) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("SIGTERM cannot be caught")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT cannot be caught")?;
-    let client = Client::try_default().await.context("no access to a cluster: set KUBECONFIG, or run in a pod")?;
+    let config = Config::infer().await.context("no access to a cluster: set KUBECONFIG, or run in a pod")?;
+    let client = Client::try_from(config.clone()).context("no client of the cluster")?;
     let stop = CancellationToken::new();
-    let tasks = TaskTracker::new();
+    let tasks = Lasting::new(stop.clone());
     let webhook_listener = listen("--webhook", args.webhook).await?;
     let admin_listener = listen("--admin", args.admin).await?;
 
@@ -75,19 +78,21 @@ async fn serve(args: RunArgs) -> anyhow::Result<()> {
     let control_metrics = ControlMetrics::register(&mut registry);
     let certificates = certificates(&client, &args, &tasks, &stop).await?;
     let sidecars = Arc::new(Registry::default());
-    let cluster = Cluster::watch(&client, scope(&args), Arc::clone(&sidecars), stop.clone());
+    let cluster = Cluster::watch(&client, scope(&args), Arc::clone(&sidecars), &tasks);
 
-    let ready = Arc::new(AtomicBool::new(false));
+    // What is known stays known while the process ends; whether it is ready to be asked does not.
+    let (ready, known) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
     let admin = Admin { registry, metrics: metrics.clone(), cluster: cluster.clone(), ready: Arc::clone(&ready) };
     let admin_stop = CancellationToken::new();
     let admin = tokio::spawn(admin.serve(admin_listener, admin_stop.clone()));
     let webhook = Webhook {
-        reviewer: Reviewer { mounts: known(&cluster, &ready), settings: args.sidecar.clone() },
+        reviewer: Reviewer { mounts: mounts(&cluster, &known), settings: args.sidecar.clone() },
         metrics: injections,
     };
     let drain = Duration::from_secs(args.drain_seconds);
     let tls = certificates.server_config(&PROTOCOLS)?;
-    let webhook = tasks.spawn(webhook.serve(webhook_listener, tls, stop.clone(), drain));
+    let webhook_stop = CancellationToken::new();
+    tasks.spawn_through(webhook.serve(webhook_listener, tls, webhook_stop.clone(), drain));
 
     let identity = identity();
     let leading = Leading {
@@ -105,27 +110,30 @@ async fn serve(args: RunArgs) -> anyhow::Result<()> {
         if stop.run_until_cancelled(cluster.ready()).await.is_none() {
             return;
         }
+        known.store(true, Ordering::Relaxed);
         ready.store(true, Ordering::Relaxed);
         tracing::info!(mounts = cluster.all_mounts().len(), pods = cluster.pod_uids().len(), "the cluster is known");
-        if let Some(leader) = candidate(&client, &args.operator_namespace, &identity, &stop).await {
-            leader.hold(|| drop(tasks.spawn(leading.lead())), &stop).await;
+        if let Some(leader) = candidate(&config, &args.operator_namespace, &identity, &stop).await {
+            leader.hold(|| tasks.spawn_through(leading.lead()), &stop).await;
         }
     });
-    let lost = tokio::select! {
-        _ = terminate.recv() => false,
-        _ = interrupt.recv() => false,
-        () = &mut election => true,
+    let why = tokio::select! {
+        _ = terminate.recv() => None,
+        _ = interrupt.recv() => None,
+        () = &mut election => Some("this replica does not lead any more"),
+        () = tasks.ended() => Some("a task that lasts as long as the process ended by itself; what it said is above"),
     };
     tracing::info!("stopping: requests under way may end");
     ready.store(false, Ordering::Relaxed);
     stop.cancel();
-    let _ = webhook.await;
-    tasks.close();
+    // The API server asks here until it has heard that this replica is not ready: a refused connection refuses a pod.
+    tokio::time::sleep(STRAGGLERS.min(drain)).await;
+    webhook_stop.cancel();
     if tokio::time::timeout(LANDING, tasks.wait()).await.is_err() {
         tracing::warn!("reconciles under way were given up");
     }
-    if lost {
-        bail!("another replica leads now");
+    if let Some(why) = why {
+        bail!(why);
     }
     // Gives the lease back, once nothing of this replica writes any more.
     election.await;
@@ -157,14 +165,14 @@ impl Leading {
             Ok(listener) => listener,
             Err(error) => {
                 tracing::error!(error = format!("{error:#}"), "sidecars cannot connect");
-                return stop.cancel();
+                return;
             }
         };
         let tls = match certificates.server_config(&["h2"]) {
             Ok(tls) => tls,
             Err(error) => {
                 tracing::error!(%error, "sidecars cannot connect");
-                return stop.cancel();
+                return;
             }
         };
         let control = Arc::new(ArcSwapOption::empty());
@@ -181,6 +189,8 @@ impl Leading {
         tokio::join!(
             server.serve(listener, tls, stop.clone()),
             context.run(stop.clone()),
+            prune::run(client.clone(), cluster.clone(), stop.clone()),
+            stop.run_until_cancelled(cluster.follow_sidecars(&sidecars)),
             Publisher { client, bundle: certificates.bundle(), url: args.webhook_url.clone() }.run(stop.clone()),
             bundle.follow(&stop),
             tidy(&cluster, &sidecars, &stop),
@@ -224,25 +234,25 @@ async fn tidy(cluster: &Cluster, sidecars: &Registry, stop: &CancellationToken) 
 async fn certificates(
     client: &Client,
     args: &RunArgs,
-    tasks: &TaskTracker,
+    tasks: &Lasting,
     stop: &CancellationToken,
 ) -> anyhow::Result<Certificates> {
     if let Some(directory) = &args.tls_dir {
         let (certificates, keeper) = directory::Keeper::start(directory)?;
-        tasks.spawn(keeper.run(stop.clone()));
+        tasks.spawn_through(keeper.run(stop.clone()));
         return Ok(certificates);
     }
     let now = jiff::Timestamp::now();
     let started = secret::Keeper::start(client.clone(), &args.operator_namespace, args.server_names(), now).await;
     let (certificates, keeper) = started.context("the operator's own certificates")?;
-    tasks.spawn(keeper.run(stop.clone()));
+    tasks.spawn_through(keeper.run(stop.clone()));
     Ok(certificates)
 }
 
 /// Takes part in the election as soon as the Lease can be had.
-async fn candidate(client: &Client, namespace: &str, identity: &str, stop: &CancellationToken) -> Option<Leader> {
+async fn candidate(config: &Config, namespace: &str, identity: &str, stop: &CancellationToken) -> Option<Leader> {
     loop {
-        match stop.run_until_cancelled(Leader::new(client.clone(), namespace, identity)).await? {
+        match stop.run_until_cancelled(Leader::new(config, namespace, identity)).await? {
             Ok(leader) => return Some(leader),
             Err(error) => tracing::warn!(%error, namespace, "the lease cannot be had; it is tried again"),
         }
@@ -251,16 +261,15 @@ async fn candidate(client: &Client, namespace: &str, identity: &str, stop: &Canc
 }
 
 /// The mounts, for the webhook; none before all are known.
-fn known(cluster: &Cluster, ready: &Arc<AtomicBool>) -> Mounts {
-    let (cluster, ready) = (cluster.clone(), Arc::clone(ready));
-    Arc::new(move |namespace| ready.load(Ordering::Relaxed).then(|| cluster.mounts(namespace)))
+fn mounts(cluster: &Cluster, known: &Arc<AtomicBool>) -> Mounts {
+    let (cluster, known) = (cluster.clone(), Arc::clone(known));
+    Arc::new(move |namespace| known.load(Ordering::Relaxed).then(|| cluster.mounts(namespace)))
 }
 
 fn scope(args: &RunArgs) -> Scope {
-    if args.namespaces.is_empty() {
-        return Scope::All;
-    }
-    Scope::Namespaces(args.namespaces.iter().cloned().collect::<BTreeSet<_>>())
+    let names = args.namespaces.iter().map(|name| name.trim()).filter(|name| !name.is_empty());
+    let names: BTreeSet<String> = names.map(str::to_owned).collect();
+    if names.is_empty() { Scope::All } else { Scope::Namespaces(names) }
 }
 
 /// A name that no other replica has, and that tells a person which pod it is.

@@ -6,6 +6,7 @@
 //! remote. Building a table never touches a remote either; it only asks the store for generations.
 
 pub mod newest;
+mod probe;
 pub mod source;
 pub mod watch;
 

@@ -46,7 +46,7 @@ impl Keeper {
         now: Timestamp,
     ) -> Result<(Certificates, Self), CertificateError> {
         let secrets: Api<Secret> = Api::namespaced(client, namespace);
-        let authorities = read_or_create(&secrets, namespace, now).await?;
+        let authorities = read_or_create(&secrets, namespace, || Authorities::create(now)).await?;
         let leaf = Leaf::issue(authorities.signing(now), &names, now)?;
         let (certificates, swap) = Certificates::new(leaf.key.clone(), Some(authorities.bundle().into()));
         Ok((certificates, Self { secrets, namespace: namespace.to_owned(), names, authorities, leaf, swap }))
@@ -62,10 +62,13 @@ impl Keeper {
             }
             tick = tick.wrapping_add(1);
             let now = Timestamp::now();
-            if (tick.is_multiple_of(READ_EVERY) || self.leaf.due(self.authorities.signing(now), now))
-                && let Err(error) = self.read(now).await
-            {
-                tracing::warn!(error = %chain(&error), "the CA was not read again");
+            if tick.is_multiple_of(READ_EVERY) || self.leaf.due(self.authorities.signing(now), now) {
+                // A silence must not keep the leaf from being renewed.
+                match tokio::time::timeout(TICK, self.read(now)).await {
+                    Ok(Ok(())) => {}
+                    Ok(Err(error)) => tracing::warn!(error = %chain(&error), "the CA was not read again"),
+                    Err(_) => tracing::warn!("the CA was not read again: the API server gave no answer"),
+                }
             }
             if let Err(error) = self.renew(now) {
                 tracing::error!(error = %chain(&error), "the certificate was not renewed");
@@ -78,8 +81,8 @@ impl Keeper {
     /// # Errors
     /// When the Secret cannot be had or written.
     pub async fn read(&mut self, now: Timestamp) -> Result<(), CertificateError> {
-        // Somebody may delete the Secret: then it is made anew, and the bundle tells.
-        let mut held = read_or_create(&self.secrets, &self.namespace, now).await?;
+        // Somebody may delete the Secret: what is trusted already is put back, so that nobody has to learn of another.
+        let mut held = read_or_create(&self.secrets, &self.namespace, || Ok(self.authorities.clone())).await?;
         if let Some(due) = held.due(now)? {
             let secret = self.secrets.get(CA_SECRET).await.map_err(api(&self.namespace))?;
             // Only what was judged is replaced; another replica's step stands.
@@ -118,12 +121,12 @@ impl Keeper {
 async fn read_or_create(
     secrets: &Api<Secret>,
     namespace: &str,
-    now: Timestamp,
+    make: impl FnOnce() -> Result<Authorities, CertificateError>,
 ) -> Result<Authorities, CertificateError> {
     if let Some(secret) = secrets.get_opt(CA_SECRET).await.map_err(api(namespace))? {
         return Authorities::read(&data(&secret));
     }
-    let authorities = Authorities::create(now)?;
+    let authorities = make()?;
     let secret = Secret {
         metadata: ObjectMeta {
             name: Some(CA_SECRET.to_owned()),

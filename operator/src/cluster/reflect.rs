@@ -1,4 +1,8 @@
-//! Reflect: a store a watch, and one stream of what was said to be there or gone.
+//! Reflect: a store a watch, and one stream of what happened to what is in it.
+//!
+//! A watch begins, and after an interruption begins again, by listing everything; the store takes the
+//! list over as a whole when it is complete, and only then is it told of, as one word: what vanished
+//! while nobody watched has no event of its own.
 
 use std::fmt::Debug;
 use std::hash::Hash;
@@ -20,8 +24,19 @@ where
     stores: Vec<Store<K>>,
 }
 
-/// Keeps a store an API, and tells of every object that was said to be there or gone.
-pub fn reflect<K>(apis: Vec<Api<K>>, config: &watcher::Config) -> (Stores<K>, BoxStream<'static, K>)
+/// What happened to a store. It has happened by the time it is told.
+#[derive(Debug)]
+pub enum Told<K> {
+    /// An object came or changed.
+    There(K),
+    /// An object went.
+    Gone(K),
+    /// Everything was listed anew.
+    Listed,
+}
+
+/// Keeps a store an API, and tells of what happened to it.
+pub fn reflect<K>(apis: Vec<Api<K>>, config: &watcher::Config) -> (Stores<K>, BoxStream<'static, Told<K>>)
 where
     K: Resource<DynamicType = ()> + Lookup<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
 {
@@ -34,8 +49,10 @@ where
         let watch = watch.default_backoff().modify(|object: &mut K| object.meta_mut().managed_fields = None);
         let told = reflector::reflector(writer, watch).filter_map(|event| async {
             match event {
-                Ok(Event::Apply(object) | Event::InitApply(object) | Event::Delete(object)) => Some(object),
-                Ok(Event::Init | Event::InitDone) => None,
+                Ok(Event::Apply(object)) => Some(Told::There(object)),
+                Ok(Event::Delete(object)) => Some(Told::Gone(object)),
+                Ok(Event::InitDone) => Some(Told::Listed),
+                Ok(Event::Init | Event::InitApply(_)) => None,
                 Err(error) => {
                     tracing::warn!(%error, "the API server cannot be watched; what is known is kept, and it is tried again");
                     None

@@ -97,7 +97,7 @@ pub struct DeletesReport {
     pub oldest_intent_millis: Option<u64>,
     /// Sidecars whose last delete failed.
     pub failing: usize,
-    /// The last of these failures, and its pod.
+    /// How the delete of the first of them failed, by pod name, and its pod.
     pub last_failure: Option<(String, DeleteFailure)>,
 }
 
@@ -116,7 +116,8 @@ impl MountReport {
                 Some(row) => sum.count(wanted, &pod, row),
                 None => sum.unreported += 1,
             }
-            if let Some(Remote::Unreachable(trouble)) = row.map(|row| &row.remote) {
+            // What an older configuration ran into says nothing of this one.
+            if let Some(Remote::Unreachable(trouble)) = row.filter(|row| current(wanted, row)).map(|row| &row.remote) {
                 let (count, first) = troubles.entry(trouble.reason).or_insert_with(|| (0, failing(&pod, trouble)));
                 *count += 1;
                 first.since_millis = first.since_millis.min(trouble.since_millis);
@@ -135,12 +136,12 @@ impl MountReport {
     }
 
     fn count(&mut self, wanted: &Wanted<'_>, pod: &InjectedPod<'_>, row: &Row) {
-        // A generation that the operator has not seen yet is no older one.
-        let current = row.uid.as_ref() == wanted.uid && row.generation >= wanted.generation;
+        let current = current(wanted, row);
         *(if current { &mut self.ready } else { &mut self.outdated }) += 1;
         self.withdrawn += usize::from(row.withdrawn && row.deletes_under_way == 0);
         self.stale += usize::from(row.stale);
         match row.remote {
+            _ if !current => self.remote.unknown += 1,
             Remote::Unknown => self.remote.unknown += 1,
             Remote::Reachable => self.remote.reachable += 1,
             Remote::Unreachable(_) => self.remote.unreachable += 1,
@@ -151,12 +152,17 @@ impl MountReport {
         deletes.oldest_intent_millis = deletes.oldest_intent_millis.into_iter().chain(oldest).min();
         if let Some(failure) = &row.delete_failure {
             deletes.failing += 1;
-            let later = deletes.last_failure.as_ref().is_none_or(|(_, last)| failure.at_millis > last.at_millis);
-            if later {
+            // Of the first pod by name, so that it does not change with each that fails again.
+            if deletes.last_failure.is_none() {
                 deletes.last_failure = Some((pod.name.to_owned(), failure.as_ref().clone()));
             }
         }
     }
+}
+
+/// Whether the row is of the wanted configuration. A generation that the operator has not seen yet is no older one.
+fn current(wanted: &Wanted<'_>, row: &Row) -> bool {
+    row.uid.as_ref() == wanted.uid && row.generation >= wanted.generation
 }
 
 /// The error that a sidecar reports of the mount, if it does: its manifest before its remote.
@@ -165,7 +171,7 @@ fn error(wanted: &Wanted<'_>, pod: &InjectedPod<'_>, report: Option<&Report>, ro
         let pod = pod.name.to_owned();
         return Some(Failing { pod, reason: Reason::Invalid, message: problem.to_owned(), since_millis: 0 });
     }
-    match row.map(|row| &row.remote) {
+    match row.filter(|row| current(wanted, row)).map(|row| &row.remote) {
         Some(Remote::Unreachable(trouble)) => Some(failing(pod, trouble)),
         _ => None,
     }

@@ -4,7 +4,7 @@
 //! that changes nothing makes no request. Never reads, never decides.
 
 use k8s_openapi::api::core::v1::ConfigMap;
-use kube::api::{DeleteParams, Patch, PatchParams};
+use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
 use kube::{Api, Client, ResourceExt as _};
 use remotemount_crds::{RemoteMount, RemoteMountStatus, names};
 use serde_json::json;
@@ -43,16 +43,18 @@ pub async fn config_map(client: &Client, wanted: &ConfigMap, standing: Option<&C
     }
 }
 
-/// Takes a ConfigMap away; one that is not there is no error.
+/// Takes this very ConfigMap away; one that is gone, or was made anew since, is no error.
 ///
 /// # Errors
 /// When the API server refuses or cannot be reached.
-pub async fn remove_config_map(client: &Client, namespace: &str, name: &str) -> Result<(), ApplyError> {
-    let api: Api<ConfigMap> = Api::namespaced(client.clone(), namespace);
-    match api.delete(name, &DeleteParams::default()).await {
+pub async fn remove_config_map(client: &Client, known: &ConfigMap) -> Result<(), ApplyError> {
+    let (namespace, name) = (known.namespace().unwrap_or_default(), known.name_any());
+    let api: Api<ConfigMap> = Api::namespaced(client.clone(), &namespace);
+    let this = Preconditions { uid: known.uid(), resource_version: None };
+    match api.delete(&name, &DeleteParams { preconditions: Some(this), ..DeleteParams::default() }).await {
         Ok(_) => Ok(()),
-        Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
-        Err(error) => Err(failed("ConfigMap", namespace.to_owned(), name.to_owned(), error)),
+        Err(kube::Error::Api(status)) if [404, 409].contains(&status.code) => Ok(()),
+        Err(error) => Err(failed("ConfigMap", namespace, name, error)),
     }
 }
 

@@ -29,7 +29,7 @@ pub struct BuildError {
     /// Which mount.
     pub mount: String,
     /// Why.
-    pub source: serde_yaml::Error,
+    pub source: serde_saphyr::SerializeError,
 }
 
 /// The manifest: the mount without what changes when nothing of the mount does.
@@ -37,6 +37,7 @@ pub struct BuildError {
 /// # Errors
 /// When the spec cannot be written as YAML.
 pub fn manifest(mount: &RemoteMount) -> Result<String, BuildError> {
+    // Not by the writer of the CRD: it leaves words bare that YAML 1.1 takes for something else (decision 11).
     let document = json!({
         "apiVersion": API_VERSION,
         "kind": KIND,
@@ -48,7 +49,7 @@ pub fn manifest(mount: &RemoteMount) -> Result<String, BuildError> {
         },
         "spec": mount.spec,
     });
-    serde_yaml::to_string(&without_nulls(document)).map_err(|source| BuildError { mount: mount.name_any(), source })
+    serde_saphyr::to_string(&without_nulls(document)).map_err(|source| BuildError { mount: mount.name_any(), source })
 }
 
 /// The ConfigMap of a mount. It goes with the mount.
@@ -97,13 +98,15 @@ pub fn stands(wanted: &ConfigMap, standing: Option<&ConfigMap>) -> bool {
     standing.is_some_and(|standing| {
         let labels = |map: &ConfigMap| map.metadata.labels.clone().unwrap_or_default();
         let standing_labels = labels(standing);
-        wanted.data == standing.data
-            && wanted.metadata.owner_references == standing.metadata.owner_references
+        let data = standing.data.as_ref();
+        let has = |(key, value): (&String, &String)| data.is_some_and(|data| data.get(key) == Some(value));
+        wanted.data.iter().flatten().all(has)
+            && wanted.owner_references().iter().all(|owner| standing.owner_references().contains(owner))
             && labels(wanted).iter().all(|(key, value)| standing_labels.get(key) == Some(value))
     })
 }
 
-/// The mount as the owner of what is made for it; `blockOwnerDeletion` keeps a foreground delete waiting for it.
+/// The mount as the owner of what is made for it.
 fn owner(mount: &RemoteMount) -> Option<OwnerReference> {
     mount.controller_owner_ref(&())
 }
@@ -123,7 +126,7 @@ mod tests {
     use super::*;
 
     fn mount() -> RemoteMount {
-        let text = "apiVersion: remotemount.dev/v1alpha1\nkind: RemoteMount\nmetadata: {name: a, namespace: n, uid: u-1, generation: 3}\nspec: {path: /a, remote: {s3: {bucket: bucket}}, credentials: {secretRef: {name: s3-creds}}}\n";
+        let text = "apiVersion: remotemount.dev/v1alpha1\nkind: RemoteMount\nmetadata: {name: a, namespace: ns, uid: u-1, generation: 3}\nspec: {path: /a, remote: {s3: {bucket: bucket}}, credentials: {secretRef: {name: s3-creds}}}\n";
         remotemount_crds::manifest::parse(text.as_bytes()).unwrap().remove(0)
     }
 
@@ -148,6 +151,18 @@ mod tests {
     }
 
     #[test]
+    fn words_that_yaml_takes_for_something_else_stay_words() {
+        let mut odd = mount();
+        for word in ["on", "yes", "NO", "2024_01", "1e3", "0x10", "~", "null", "0644", "12:30:45"] {
+            odd.metadata.namespace = Some(word.to_owned());
+            odd.spec.remote.s3.as_mut().unwrap().prefix = word.to_owned();
+            let text = manifest(&odd).unwrap();
+            let read = remotemount_crds::manifest::parse(text.as_bytes()).expect(word);
+            assert_eq!(read[0].spec, odd.spec, "{word}: {text}");
+        }
+    }
+
+    #[test]
     fn what_stands_is_not_written_again() {
         let wanted = config_map(&mount(), manifest(&mount()).unwrap());
         assert!(!stands(&wanted, None));
@@ -155,6 +170,8 @@ mod tests {
         standing.metadata.labels.as_mut().unwrap().insert("team".to_owned(), "theirs".to_owned());
         assert!(stands(&wanted, Some(&standing)), "what others add does not count");
         standing.data.as_mut().unwrap().insert("more".to_owned(), String::new());
+        assert!(stands(&wanted, Some(&standing)), "nor here");
+        standing.data.as_mut().unwrap().insert(names::MANIFEST_KEY.to_owned(), String::new());
         assert!(!stands(&wanted, Some(&standing)));
     }
 }

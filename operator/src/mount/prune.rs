@@ -16,24 +16,22 @@ use crate::cluster::Cluster;
 use crate::mount::apply;
 
 /// How often it is looked for.
-const INTERVAL: Duration = Duration::from_secs(300);
+const INTERVAL: Duration = Duration::from_secs(120);
 
 /// Looks for what is left over, now and again, until `stop`.
 pub async fn run(client: kube::Client, cluster: Cluster, stop: CancellationToken) {
-    loop {
+    // Not at once: a mount may be known a moment later than its ConfigMap.
+    while stop.run_until_cancelled(tokio::time::sleep(INTERVAL)).await.is_some() {
         for map in cluster.config_maps() {
             let (namespace, name) = (map.namespace().unwrap_or_default(), map.name_any());
             let mounts = cluster.mounts(&namespace);
             if !left_over(&map, mounts.iter().map(|mount| &**mount)) {
                 continue;
             }
-            match apply::remove_config_map(&client, &namespace, &name).await {
+            match apply::remove_config_map(&client, &map).await {
                 Ok(()) => tracing::info!(namespace, name, "a ConfigMap that no mount wants is taken away"),
                 Err(error) => tracing::warn!(%error, "a ConfigMap that no mount wants could not be taken away"),
             }
-        }
-        if stop.run_until_cancelled(tokio::time::sleep(INTERVAL)).await.is_none() {
-            return;
         }
     }
 }
@@ -62,7 +60,7 @@ mod tests {
 
     fn mount(name: &str, uid: &str) -> RemoteMount {
         let text = format!(
-            "apiVersion: remotemount.dev/v1alpha1\nkind: RemoteMount\nmetadata: {{name: {name}, namespace: n, uid: {uid}}}\nspec: {{path: /a, remote: {{s3: {{bucket: bucket}}}}}}\n"
+            "apiVersion: remotemount.dev/v1alpha1\nkind: RemoteMount\nmetadata: {{name: {name}, namespace: ns, uid: u-{uid}}}\nspec: {{path: /a, remote: {{s3: {{bucket: bucket}}}}}}\n"
         );
         manifest::parse(text.as_bytes()).unwrap().remove(0)
     }
@@ -77,7 +75,7 @@ mod tests {
         let mut renamed = map.clone();
         renamed.metadata.name = Some("remotemount-a".to_owned());
         assert!(left_over(&renamed, [&a]), "as an older version called it");
-        let control = build::control_config_map("n", &build::Control { endpoint: String::new(), ca: String::new() });
+        let control = build::control_config_map("ns", &build::Control { endpoint: String::new(), ca: String::new() });
         assert!(!left_over(&control, [&b]) && left_over(&control, []));
         let theirs =
             ConfigMap { metadata: kube::api::ObjectMeta { owner_references: None, ..map.metadata.clone() }, ..map };

@@ -166,7 +166,11 @@ fn sidecars(report: &MountReport) -> Observation {
 fn deletes(report: &MountReport, now: Timestamp) -> Observation {
     let of = ConditionType::DeletesHealthy;
     if let Some((pod, failure)) = &report.deletes.last_failure {
-        let message = format!("{pod}: {}: {}", failure.reason, failure.message);
+        // Without the path: with each other delete that fails, the status would be another.
+        let message = format!(
+            "the last deletes of {} sidecars failed, {pod}'s with {}: its log and its /status have more",
+            report.deletes.failing, failure.reason
+        );
         return say(of, Some(false), Reason::DeletesFailing, message);
     }
     let now = u64::try_from(now.as_millisecond()).unwrap_or_default();

@@ -32,7 +32,9 @@ pub async fn retire(mount: &RemoteMount, context: &Context) -> Result<Action, Re
     let since = context.remember(mount, |memory| *memory.retiring.get_or_insert_with(Instant::now));
     loop {
         let report = dereference::report(&context.cluster, &context.registry, mount);
-        let connected = report.total - report.unreported;
+        // A leader that has just begun has heard of nobody: it waits for those that are on their way to it.
+        let silent = if context.settling() { 0 } else { report.unreported };
+        let connected = report.total - silent;
         if report.withdrawn >= connected || since.elapsed() >= PATIENCE {
             tracing::info!(
                 mount = name,
@@ -45,11 +47,16 @@ pub async fn retire(mount: &RemoteMount, context: &Context) -> Result<Action, Re
         }
         tokio::time::sleep(LOOK).await;
     }
-    apply::remove_config_map(&context.client, &namespace, &names::config_map(&name)).await?;
-    let last = context.cluster.mounts(&namespace).iter().all(|other| other.name_any() == name);
-    if last {
-        apply::remove_config_map(&context.client, &namespace, names::CONTROL_CONFIG_MAP).await?;
+    // One that belongs to another mount of that name is not this one's to take; one that is not known yet goes with its owner.
+    let own = context.cluster.config_map(&namespace, &names::config_map(&name));
+    if let Some(own) =
+        own.filter(|map| map.owner_references().iter().any(|owner| Some(&owner.uid) == mount.uid().as_ref()))
+    {
+        apply::remove_config_map(&context.client, &own).await?;
     }
-    context.memory.lock().unwrap_or_else(std::sync::PoisonError::into_inner).remove(&mount.uid().unwrap_or_default());
+    let last = context.cluster.mounts(&namespace).iter().all(|other| other.uid() == mount.uid());
+    if last && let Some(control) = context.cluster.config_map(&namespace, names::CONTROL_CONFIG_MAP) {
+        apply::remove_config_map(&context.client, &control).await?;
+    }
     Ok(Action::await_change())
 }

@@ -6,7 +6,7 @@
 //! away from pods that use it.
 
 use kube::ResourceExt as _;
-use remotemount_crds::condition::Reason;
+use remotemount_crds::condition::{ConditionType, Reason};
 use remotemount_crds::{RemoteMount, validate};
 
 /// Why a mount is not acted on.
@@ -57,11 +57,19 @@ fn path(mount: &RemoteMount) -> &str {
     }
 }
 
-/// Whether `one` was there before `other`; made in the same second, the name decides. One that is being deleted still
-/// has its path: its sidecars serve it until it is gone.
+/// Whether `one` was there before `other`; made in the same second, the one that has been accepted keeps the path, and
+/// then the name decides. One that is being deleted still has its path: its sidecars serve it until it is gone.
 fn older(one: &RemoteMount, other: &RemoteMount) -> bool {
-    let key = |mount: &RemoteMount| (mount.metadata.creation_timestamp.as_ref().map(|time| time.0), mount.name_any());
+    let key = |mount: &RemoteMount| {
+        (mount.metadata.creation_timestamp.as_ref().map(|time| time.0), !accepted(mount), mount.name_any())
+    };
     key(one) < key(other)
+}
+
+fn accepted(mount: &RemoteMount) -> bool {
+    let conditions = mount.status.iter().flat_map(|status| &status.conditions);
+    let accepted = ConditionType::Accepted.as_str();
+    conditions.into_iter().any(|condition| condition.type_ == accepted && condition.status == "True")
 }
 
 #[cfg(test)]
@@ -74,7 +82,7 @@ mod tests {
 
     fn mount(name: &str, path: &str, created: i64) -> RemoteMount {
         let text = format!(
-            "apiVersion: remotemount.dev/v1alpha1\nkind: RemoteMount\nmetadata: {{name: {name}, namespace: n}}\nspec: {{path: {path}, remote: {{s3: {{bucket: bucket}}}}}}\n"
+            "apiVersion: remotemount.dev/v1alpha1\nkind: RemoteMount\nmetadata: {{name: {name}, namespace: ns}}\nspec: {{path: {path}, remote: {{s3: {{bucket: bucket}}}}}}\n"
         );
         let mut mount = manifest::parse(text.as_bytes()).unwrap().remove(0);
         mount.metadata.creation_timestamp = Some(Time(Timestamp::from_second(created).unwrap()));

@@ -12,19 +12,16 @@ use std::time::Duration;
 use remotemount_crds::effect;
 use tokio_util::sync::CancellationToken;
 
-use crate::clock;
 use crate::metrics::Metrics;
 use crate::mounts::newest::Newest;
+use crate::mounts::probe;
 use crate::mounts::source::{self, Sourced};
 use crate::mounts::{Mount, MountTable, Mounts};
-use crate::remote::ListRequest;
 use crate::remote::connect::Connector;
 use crate::remote::credentials::Secrets;
 use crate::store::{Store, Writer};
 
 const INTERVAL: Duration = Duration::from_secs(1);
-/// Between probes of a remote that does not answer, and up to half as long again: sidecars do not ask in step.
-const PROBE_AGAIN: Duration = Duration::from_secs(30);
 
 /// What is wrong with manifests, for `/status` and the operator.
 pub type Problems = Arc<Mutex<Vec<ManifestProblem>>>;
@@ -148,37 +145,8 @@ impl Watch {
                         "the RemoteMount is being deleted: nothing is deleted through it any more"
                     );
                 }
-                if mount.health.get().reachable == Some(true) {
-                    continue; // only its settings changed
-                }
-                tokio::spawn(probe(Arc::clone(mount), Arc::clone(&self.mounts), self.stop.clone()));
+                tokio::spawn(probe::run(Arc::clone(mount), Arc::clone(&self.mounts), self.stop.clone()));
             }
-        }
-    }
-}
-
-/// Asks the remote for one key until it answers, so that a wrong endpoint shows before the first lookup.
-///
-/// After the first answer never again: an idle sidecar makes no requests.
-async fn probe(mount: Arc<Mount>, mounts: Arc<Mounts>, stop: CancellationToken) {
-    let request = ListRequest { prefix: mount.prefix.as_str().to_owned(), limit: 1, ..ListRequest::default() };
-    loop {
-        let answer = tokio::select! {
-            () = stop.cancelled() => return,
-            answer = mount.remote.list(&request) => answer,
-        };
-        match answer {
-            Ok(_) => return,
-            Err(error) => {
-                tracing::warn!(mount = mount.name, remote = mount.uri, kind = error.kind.as_str(), %error, "remote not reachable")
-            }
-        }
-        tokio::select! {
-            () = stop.cancelled() => return,
-            () = tokio::time::sleep(PROBE_AGAIN.mul_f64(1.0 + clock::jitter() / 2.0)) => {}
-        }
-        if !mounts.load().iter().any(|live| Arc::ptr_eq(live, &mount)) {
-            return; // retired meanwhile
         }
     }
 }

@@ -5,7 +5,7 @@ use std::time::Instant;
 use anyhow::Result;
 use remotemount_tests::proxy::count::Operation;
 
-use crate::stage::{Cluster, client};
+use crate::stage::{Cluster, client, until};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_sidecars_and_with_one_that_hangs() -> Result<()> {
@@ -29,8 +29,11 @@ async fn without_sidecars_and_with_one_that_hangs() -> Result<()> {
     node.signal("CONT")?;
     // Made anew under the same name, it is another mount, and served as such.
     stage.apply(&stage.mount("m", "")).await?;
-    node.sync(&cluster.plane).await?;
-    stage.wait("m", "Ready", "True/Available").await?;
+    until("the new one is served", async || {
+        node.sync(&cluster.plane).await?;
+        Ok(stage.condition("m", "Ready").await? == "True/Available")
+    })
+    .await?;
     assert_eq!(client().delete(node.http_url("/m/a")).send().await?.status(), 403, "the new one's policy");
     assert_eq!(stage.proxy.count(Operation::Delete) + stage.proxy.count(Operation::DeleteMany), 0);
     assert!(stage.bucket.head("a").await?.is_some());

@@ -98,7 +98,7 @@ fn deletes_are_added_up_and_a_withdrawal_waits_for_those_under_way() {
     };
     let sum = sum(&[deleting(2, 1, 70, None), deleting(1, 0, 50, Some(8)), deleting(0, 0, 0, Some(9))]);
     assert_eq!((sum.deletes.open_intents, sum.deletes.oldest_intent_millis), (3, Some(50)));
-    assert_eq!((sum.deletes.failing, sum.deletes.last_failure.unwrap().0.as_str()), (2, "p2"));
+    assert_eq!((sum.deletes.failing, sum.deletes.last_failure.unwrap().0.as_str()), (2, "p1"));
     assert_eq!(sum.withdrawn, 2);
 }
 

@@ -11,7 +11,7 @@ fn now() -> Timestamp {
 }
 
 fn mount() -> RemoteMount {
-    let text = "apiVersion: remotemount.dev/v1alpha1\nkind: RemoteMount\nmetadata: {name: a, namespace: n, generation: 3}\nspec: {path: /a, remote: {s3: {bucket: bucket, prefix: p}}, credentials: {secretRef: {name: s3-creds}}}\n";
+    let text = "apiVersion: remotemount.dev/v1alpha1\nkind: RemoteMount\nmetadata: {name: a, namespace: ns, generation: 3}\nspec: {path: /a, remote: {s3: {bucket: bucket, prefix: p}}, credentials: {secretRef: {name: s3-creds}}}\n";
     manifest::parse(text.as_bytes()).unwrap().remove(0)
 }
 
