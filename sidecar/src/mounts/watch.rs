@@ -16,7 +16,7 @@ use crate::metrics::Metrics;
 use crate::mounts::newest::Newest;
 use crate::mounts::probe;
 use crate::mounts::source::{self, Sourced};
-use crate::mounts::{Mount, MountTable, Mounts};
+use crate::mounts::{MountTable, Mounts};
 use crate::remote::connect::Connector;
 use crate::remote::credentials::Secrets;
 use crate::store::{Store, Writer};

@@ -8,6 +8,7 @@
 
 mod lifecycle;
 mod outage;
+mod rbac;
 mod retire;
 mod stage;
 mod status;
