@@ -75,7 +75,7 @@ async fn serve(args: RunArgs) -> anyhow::Result<()> {
     let mut registry = MetricsRegistry::default();
     let metrics = Metrics::register(&mut registry);
     let injections = InjectionMetrics::register(&mut registry);
-    let control_metrics = ControlMetrics::register(&mut registry);
+    let control_metrics = ControlMetrics::register(registry.sub_registry_with_prefix("remotemount_operator"));
     let certificates = certificates(&client, &args, &tasks, &stop).await?;
     let sidecars = Arc::new(Registry::default());
     let cluster = Cluster::watch(&client, scope(&args), Arc::clone(&sidecars), &tasks);

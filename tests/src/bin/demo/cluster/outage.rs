@@ -3,7 +3,8 @@
 use anyhow::{Result, ensure};
 use serde_json::Value;
 
-use super::mounting::pod;
+use super::installing::says;
+use super::mounting::{pod, sidecar};
 use super::tour::{Told, Tour, get, json, until};
 use super::{Running, Stage, screen};
 use crate::fill;
@@ -70,7 +71,12 @@ pub async fn walk(tour: &mut Tour<'_>, stage: &Stage, running: &mut Running) -> 
     };
     tour.step("The mounts", "$ kubectl get rmt", work).await?;
     let title = "The same pod now";
-    tour.apply(title, &pod("late", "")).await
+    tour.apply(title, &pod("late", "")).await?;
+    let node = sidecar(tour, "late", "And its sidecar").await?;
+    running.nodes.push(node);
+    let both = ["wait", "--for=jsonpath={.status.sidecars.summary}=2/2", "--timeout=30s", &format!("rmt/{mount}")];
+    tour.kubectl("Until the operator has heard from it", &both, says("condition met")).await?;
+    tour.table(&["get", "rmt"], mount, &["True", "Available", "2/2"]).await
 }
 
 fn condition(object: &Value, name: &str, status: &str, reason: &str) -> bool {
