@@ -7,20 +7,24 @@ DENY_VERSION := 0.20.2
 # The sidecar that crash tests stop; with the whole workspace selected, no dependency is built a second time for it.
 CRASH := --workspace --features remotemount-sidecar/crash-points --bin remotemount-sidecar-crash
 
-.PHONY: help demo test lint bench tools servers crds clean
+.PHONY: help demo demo-sidecar test lint bench tools servers crds clean
 
 help: ## What can be made
-	@grep -E '^[a-z]+:.*## ' Makefile | sed 's/:.*## /\t/' | expand -t 10
+	@grep -E '^[a-z-]+:.*## ' Makefile | sed 's/:.*## /\t/' | expand -t 14
 
 tools: servers ## All that tests and demo run against: S3 servers, and Kubernetes, built once (Go 1.26, minutes)
 	@bash tests/tools/control-plane.sh >/dev/null
 
-servers: ## Installs the S3 servers, which is all that bench needs
+servers: ## Installs the S3 servers, which is all that bench and demo-sidecar need
 	@bash tests/tools/install.sh >/dev/null
 
-demo: tools ## Walks through a bucket of 5,000 objects (KEEP=1 leaves it running)
+demo: tools ## From kubectl apply to kubectl delete on a real API server (KEEP=1 leaves it running)
+	$(CARGO) build --locked --workspace --bins
+	@$(CARGO) run --locked -q -p remotemount-tests --bin demo -- cluster
+
+demo-sidecar: servers ## Walks one sidecar through a bucket of 5,000 objects, without a cluster or Go (KEEP=1)
 	$(CARGO) build --locked -p remotemount-sidecar -p remotemount-tests --bins
-	@$(CARGO) run --locked -q -p remotemount-tests --bin demo
+	@$(CARGO) run --locked -q -p remotemount-tests --bin demo -- sidecar
 
 test: tools ## Formatting, every test
 	$(CARGO) fmt --all --check

@@ -10,6 +10,16 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
+use crate::control::metrics::ControlMetrics;
+use crate::webhook::metrics::InjectionMetrics;
+
+/// Registers everything that the operator counts.
+#[must_use]
+pub fn register(registry: &mut Registry) -> (Metrics, InjectionMetrics, ControlMetrics) {
+    let (own, injections) = (Metrics::register(registry), InjectionMetrics::register(registry));
+    (own, injections, ControlMetrics::register(registry.sub_registry_with_prefix("remotemount_operator")))
+}
+
 /// What reconciling and leading count.
 #[derive(Clone, Debug)]
 pub struct Metrics {
@@ -57,5 +67,34 @@ impl Metrics {
         self.took.observe(took.as_secs_f64());
         let outcome = if well { "ok" } else { "error" };
         self.reconciles.get_or_create(&Outcome { outcome }).inc();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::path::Path;
+
+    use super::*;
+    use crate::webhook::metrics::Outcome;
+
+    #[test]
+    fn every_metric_is_documented() {
+        let mut registry = Registry::default();
+        let (own, injections, control) = register(&mut registry);
+        // A family without a sample does not show.
+        own.reconciled(Duration::ZERO, true);
+        injections.count(Outcome::Injected, "");
+        control.refused("Missing");
+        control.handshake_failed("Tls");
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+        let served: BTreeSet<&str> =
+            text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
+        let document = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/METRICS.md");
+        let document = std::fs::read_to_string(document).unwrap();
+        let (_, document) = document.split_once("\n## The operator\n").unwrap();
+        let documented: BTreeSet<&str> = document.split('`').filter(|word| word.starts_with("remotemount_")).collect();
+        assert_eq!(documented, served, "left: docs/METRICS.md, right: /metrics");
     }
 }

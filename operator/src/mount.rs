@@ -258,12 +258,9 @@ async fn publish(
 /// Writes the status if it differs, and not too often; answers when to look again.
 async fn tell(mount: &RemoteMount, facts: &Facts, context: &Context) -> Result<Action, ReconcileError> {
     let old = mount.status.clone().unwrap_or_default();
-    // What an earlier leader heard is truer than what this one has not heard yet.
-    if let Facts::Published(report) = facts
-        && report.unreported > 0
-        && context.settling()
-        && old.observed_generation == mount.metadata.generation
-    {
+    // What an earlier leader heard is truer than what this one has not heard yet. What that one did not know, such as a
+    // new pod, is told at once.
+    if context.settling() && report::fewer_are_heard_from(mount, facts) {
         return Ok(Action::requeue(BETWEEN_WRITES));
     }
     let new = report::status(mount, facts, Timestamp::now());

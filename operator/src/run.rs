@@ -36,10 +36,9 @@ use crate::control::metrics::ControlMetrics;
 use crate::control::registry::Registry;
 use crate::lasting::Lasting;
 use crate::leader::Leader;
-use crate::metrics::Metrics;
+use crate::metrics::{self, Metrics};
 use crate::mount::build::Control as ControlConfig;
 use crate::mount::{Context, prune};
-use crate::webhook::metrics::InjectionMetrics;
 use crate::webhook::review::{Mounts, Reviewer};
 use crate::webhook::{PROTOCOLS, Webhook};
 
@@ -73,9 +72,7 @@ async fn serve(args: RunArgs) -> anyhow::Result<()> {
     let admin_listener = listen("--admin", args.admin).await?;
 
     let mut registry = MetricsRegistry::default();
-    let metrics = Metrics::register(&mut registry);
-    let injections = InjectionMetrics::register(&mut registry);
-    let control_metrics = ControlMetrics::register(&mut registry);
+    let (metrics, injections, control_metrics) = metrics::register(&mut registry);
     let certificates = certificates(&client, &args, &tasks, &stop).await?;
     let sidecars = Arc::new(Registry::default());
     let cluster = Cluster::watch(&client, scope(&args), Arc::clone(&sidecars), &tasks);

@@ -156,6 +156,12 @@ impl ControlPlane {
         self.pki.admin_kubeconfig()
     }
 
+    /// The kubectl that is run.
+    #[must_use]
+    pub fn kubectl_program(&self) -> &Path {
+        &self.programs.kubectl
+    }
+
     /// The certificate that clients trust the API server by, in PEM.
     #[must_use]
     pub fn ca_pem(&self) -> &str {

@@ -129,6 +129,12 @@ impl Node {
         &self.pod
     }
 
+    /// What the sidecar was started with, less its name: the container's arguments, as they are on this machine.
+    #[must_use]
+    pub fn arguments(&self) -> Vec<String> {
+        self.container.args.iter().flatten().map(|argument| self.local(argument)).collect()
+    }
+
     /// All the sidecar has logged.
     #[must_use]
     pub fn log(&self) -> String {

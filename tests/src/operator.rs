@@ -145,6 +145,12 @@ impl Operator {
         self.wait_ready().await
     }
 
+    /// What it was started with, less its name.
+    #[must_use]
+    pub fn arguments(&self) -> Vec<String> {
+        self.settings.arguments()
+    }
+
     /// Its process id.
     #[must_use]
     pub fn pid(&self) -> u32 {
@@ -160,18 +166,25 @@ impl Operator {
 
 impl Settings {
     fn launch(&self) -> Result<Process> {
-        let at = |port: u16| format!("127.0.0.1:{port}");
         let mut command = Command::new(&self.binary);
-        command
-            .arg("run")
-            .args(["--operator-namespace", NAMESPACE])
-            .args(["--webhook", &at(self.webhook_port), "--webhook-url"])
-            .arg(format!("https://{}/inject", at(self.webhook_port)))
-            .args(["--control", &at(self.control_port), "--control-url"])
-            .arg(format!("https://{}", at(self.control_port)))
-            .args(["--admin", &at(self.admin_port), "--log-format", "text"])
-            .args(&self.arguments)
-            .env("KUBECONFIG", &self.kubeconfig);
+        command.args(self.arguments()).env("KUBECONFIG", &self.kubeconfig);
         Process::spawn(&command, &self.log)
+    }
+
+    fn arguments(&self) -> Vec<String> {
+        let at = |port: u16| format!("127.0.0.1:{port}");
+        let (webhook, control, admin) = (at(self.webhook_port), at(self.control_port), at(self.admin_port));
+        let (webhook_url, control_url) = (format!("https://{webhook}/inject"), format!("https://{control}"));
+        let own = [
+            ["--operator-namespace", NAMESPACE],
+            ["--webhook", &webhook],
+            ["--webhook-url", &webhook_url],
+            ["--control", &control],
+            ["--control-url", &control_url],
+            ["--admin", &admin],
+            ["--log-format", "text"],
+        ];
+        let own = own.as_flattened().iter().map(|&argument| argument.to_owned());
+        ["run".to_owned()].into_iter().chain(own).chain(self.arguments.iter().cloned()).collect()
     }
 }

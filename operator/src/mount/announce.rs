@@ -22,7 +22,14 @@ const NOTE: usize = 1024;
 /// The events of going from `old` to `new`.
 #[must_use]
 pub fn events(old: &RemoteMountStatus, new: &RemoteMountStatus) -> Vec<Event> {
-    TOLD.iter().filter_map(|(condition, action)| turned(old, new, *condition, action)).collect()
+    let mut told: Vec<Event> = Vec::new();
+    for event in TOLD.iter().filter_map(|(condition, action)| turned(old, new, *condition, action)) {
+        // A mount that is not accepted is not published for the same reason: that is one piece of news.
+        if told.iter().all(|earlier| earlier.reason != event.reason) {
+            told.push(event);
+        }
+    }
+    told
 }
 
 fn turned(old: &RemoteMountStatus, new: &RemoteMountStatus, condition: ConditionType, action: &str) -> Option<Event> {
@@ -90,6 +97,9 @@ mod tests {
         assert_eq!(told(&bad, &other), ["TimedOut"], "another reason is news");
         let well = status(&[(RemoteReachable, Some(true), Reason::Reachable)]);
         assert_eq!(told(&other, &well), ["Reachable"]);
+        let taken = |condition| (condition, Some(false), Reason::PathConflict);
+        let refused = status(&[taken(Accepted), taken(ConditionType::ConfigPublished)]);
+        assert_eq!(told(&new, &refused), ["PathConflict"], "what follows from it is no news");
         let outdated = status(&[(SidecarsReady, Some(false), Reason::SidecarsOutdated)]);
         let current = status(&[(SidecarsReady, Some(true), Reason::Available)]);
         assert_eq!([told(&current, &outdated), told(&outdated, &current)].concat(), [""; 0], "every edit does that");

@@ -64,6 +64,18 @@ pub fn ages(facts: &Facts) -> bool {
     matches!(facts, Facts::Published(report) if report.deletes.oldest_intent_millis.is_some())
 }
 
+/// Whether fewer sidecars are heard from than the status of this same generation has counted.
+///
+/// After a change of the leader that says nothing of the sidecars: they come back one by one.
+#[must_use]
+pub fn fewer_are_heard_from(mount: &RemoteMount, facts: &Facts) -> bool {
+    let Facts::Published(report) = facts else { return false };
+    let Some(old) = &mount.status else { return false };
+    let heard = old.sidecars.as_ref().map_or(0, |counts| counts.ready + counts.outdated);
+    let now = counts(report);
+    report.unreported > 0 && old.observed_generation == mount.metadata.generation && now.ready + now.outdated < heard
+}
+
 fn say(condition: ConditionType, status: Option<bool>, reason: Reason, message: impl Into<String>) -> Observation {
     Observation { condition, status, reason, message: message.into() }
 }

@@ -160,3 +160,18 @@ fn conditions_that_pass_go_and_every_condition_knows_its_generation() {
     assert!(status.conditions.iter().all(|condition| condition.observed_generation == Some(4)), "{status:?}");
     assert_eq!(status.observed_generation, Some(4));
 }
+
+#[test]
+fn sidecars_that_were_counted_may_be_waited_for() {
+    let mut mount = mount();
+    let facts = |report: MountReport| Facts::Published(Box::new(report));
+    let missing = facts(MountReport { ready: 1, unreported: 1, ..well() });
+    assert!(!fewer_are_heard_from(&mount, &missing), "nothing was said of it yet");
+    mount.status = Some(status(&mount, &facts(well()), now()));
+    assert!(fewer_are_heard_from(&mount, &missing));
+    assert!(!fewer_are_heard_from(&mount, &facts(well())), "all are back");
+    assert!(!fewer_are_heard_from(&mount, &facts(MountReport { total: 1, ready: 1, ..well() })), "a pod is gone");
+    assert!(!fewer_are_heard_from(&mount, &facts(MountReport { total: 3, unreported: 1, ..well() })), "a pod is new");
+    mount.metadata.generation = Some(4);
+    assert!(!fewer_are_heard_from(&mount, &missing), "an edit is told of at once");
+}

@@ -1,10 +1,10 @@
-//! The manifest the demo runs: `examples/remotemount.yaml`, the file a newcomer would copy.
+//! What the demo takes from this checkout: above all `examples/remotemount.yaml`, the file a newcomer would copy.
 //!
 //! Owns reading it and putting the proxy's address in the place of its endpoint, which is all that is
 //! changed. Bucket, path and secret are taken from it, so the demo shows what the file says. It is
 //! read by the same code as in the sidecar: a file that is wrong is told of here.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
 use remotemount_crds::manifest;
@@ -28,9 +28,9 @@ pub struct Example {
 impl Example {
     /// Reads the file of this checkout.
     pub fn read() -> Result<Example> {
-        let file = file()?;
-        let shown_path = shown(&file);
-        let text = std::fs::read_to_string(&file).with_context(|| format!("reading {shown_path}"))?;
+        let shown_path = checkout("examples/remotemount.yaml")?;
+        let file = Path::new(&shown_path);
+        let text = std::fs::read_to_string(file).with_context(|| format!("reading {shown_path}"))?;
         let mounts = manifest::parse(text.as_bytes()).with_context(|| shown_path.clone())?;
         let [mount] = mounts.as_slice() else { bail!("{shown_path}: one mount is expected, not {}", mounts.len()) };
         let s3 = mount.spec.remote.s3.as_ref().with_context(|| format!("{shown_path}: not a mount of S3"))?;
@@ -58,13 +58,10 @@ impl Example {
     }
 }
 
-fn file() -> Result<PathBuf> {
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/remotemount.yaml");
-    file.canonicalize().with_context(|| format!("looking for {}", file.display()))
-}
-
-/// Relative to the current folder where it lies below it.
-fn shown(file: &Path) -> String {
+/// A file or folder of this checkout, relative to the current folder where it lies below it.
+pub fn checkout(path: &str) -> Result<String> {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path);
+    let file = file.canonicalize().with_context(|| format!("looking for {}", file.display()))?;
     let here = std::env::current_dir().and_then(|folder| folder.canonicalize()).unwrap_or_default();
-    file.strip_prefix(&here).unwrap_or(file).display().to_string()
+    Ok(file.strip_prefix(&here).unwrap_or(&file).display().to_string())
 }

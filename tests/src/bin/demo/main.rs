@@ -1,52 +1,66 @@
-//! `make demo`: a bucket of 5,000 objects, mounted lazily, read and deleted from, one step at a time.
+//! `make demo` and `make demo-sidecar`: RemoteMount, one step at a time, against real servers.
 //!
-//! Starts a real S3 server (SeaweedFS) in a temporary folder, a proxy in front of it that counts
-//! requests, and the real sidecar with `examples/remotemount.yaml`. Every step shows the command that
-//! does the same by hand, what came back, how long it took and what it cost at the remote. Every
-//! number is measured, and a step that costs other than it should ends the demo with status 1.
+//! The tour of the cluster ([`cluster`]) goes from `kubectl apply` to `kubectl delete` on a real API server; the
+//! one of the sidecar ([`sidecar`]) needs none, and shows what each order costs at the bucket. Both run
+//! `examples/remotemount.yaml`. Every step shows the command that does the same by hand and what came
+//! back, and checks it; a step that goes otherwise ends the demo with status 1.
 //!
 //! Nothing is left running, unless KEEP is set: then all stays up until Ctrl-C.
 #![forbid(unsafe_code)]
 
-mod delete;
-mod events;
+mod cluster;
 mod example;
 mod fill;
 mod screen;
-mod visit;
-mod walk;
+mod sidecar;
 
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail};
-use remotemount_tests::bucket::Bucket;
-use remotemount_tests::manifest::SECRET;
-use remotemount_tests::proxy::Proxy;
-use remotemount_tests::s3_server::{Kind, PLAIN_ACCESS_KEY, PLAIN_SECRET_KEY, S3Server};
-use remotemount_tests::sidecar::Sidecar;
-use remotemount_tests::wire;
-use tempfile::TempDir;
+use anyhow::Result;
+use clap::{Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::example::Example;
-use crate::walk::Walk;
+/// What is shown.
+#[derive(Debug, Parser)]
+#[command(name = "demo", about = "Walks through RemoteMount against real servers")]
+struct Args {
+    #[command(subcommand)]
+    tour: Tour,
+}
+
+#[derive(Debug, Clone, Copy, Subcommand)]
+enum Tour {
+    /// From kubectl apply to kubectl delete, on a real API server.
+    Cluster,
+    /// One sidecar and a bucket, without a cluster.
+    Sidecar,
+}
 
 #[tokio::main]
 async fn main() -> ExitCode {
+    let tour = Args::parse().tour;
     let mut terminate = match signal(SignalKind::terminate()) {
         Ok(terminate) => terminate,
         Err(error) => return failed(&error.into()),
     };
+    let keep = std::env::var("KEEP").is_ok_and(|value| !value.is_empty() && value != "0");
     // Leaving through here drops, and so ends, whatever was started.
     tokio::select! {
-        outcome = show() => match outcome {
+        outcome = show(tour, keep) => match outcome {
             Ok(true) => ExitCode::SUCCESS,
             Ok(false) => ExitCode::FAILURE,
             Err(error) => failed(&error),
         },
         _ = tokio::signal::ctrl_c() => stopped(),
         _ = terminate.recv() => stopped(),
+    }
+}
+
+/// Runs the tour; whether every step went as it should.
+async fn show(tour: Tour, keep: bool) -> Result<bool> {
+    match tour {
+        Tour::Cluster => Box::pin(cluster::show(keep)).await,
+        Tour::Sidecar => Box::pin(sidecar::show(keep)).await,
     }
 }
 
@@ -58,76 +72,4 @@ fn failed(error: &anyhow::Error) -> ExitCode {
 fn stopped() -> ExitCode {
     println!("\nStopped; nothing is left running.");
     ExitCode::from(130)
-}
-
-/// Runs the demo; whether every step cost what it should.
-async fn show() -> Result<bool> {
-    let keep = std::env::var("KEEP").is_ok_and(|value| !value.is_empty() && value != "0");
-    let example = Example::read()?;
-    println!("RemoteMount demo: a bucket, mounted lazily, read and deleted from over HTTP\n");
-
-    println!("Starting");
-    let folder = TempDir::with_prefix("remotemount-demo-").context("making a temporary folder")?;
-    let begun = Instant::now();
-    let server = S3Server::start(Kind::Weed, folder.path()).await?;
-    screen::fact("S3 server", &format!("SeaweedFS at {} ({})", server.endpoint(), screen::time(begun.elapsed())));
-    let proxy = Proxy::start(&server.endpoint()).await?;
-    screen::fact("proxy", &format!("{}, in front of it, counting requests", proxy.endpoint()));
-
-    println!("\nFilling the bucket {:?}", example.bucket);
-    let bucket = Bucket::create(&server.endpoint(), &example.bucket).await?;
-    let contents = fill::fill(&bucket).await?;
-
-    println!("\nMounting");
-    screen::fact("manifest", &example.shown_path);
-    screen::fact("endpoint", &format!("{} in the file, {} here", example.endpoint, proxy.endpoint()));
-    let yaml = example.at(&proxy.endpoint())?;
-    screen::fact("credentials", "of a user who may read and write, and whom the bucket's policies bind");
-    let begun = Instant::now();
-    let sidecar = Sidecar::builder().manifest(&example.name, &yaml);
-    let sidecar = sidecar.credentials(SECRET, PLAIN_ACCESS_KEY, PLAIN_SECRET_KEY).start().await?;
-    screen::fact("sidecar", &format!("ready after {}, pid {}", screen::time(begun.elapsed()), sidecar.pid()));
-    let probes = settled(&sidecar, &proxy).await?;
-    screen::fact("asked so far", &format!("{probes}, to see whether the remote answers"));
-
-    let mut walk = Walk::new(&sidecar, &proxy, &example)?;
-    walk.read(&contents).await;
-    let files = walk.delete(&bucket, &yaml).await;
-    walk.events(folder.path(), files).await;
-    let missed = walk.visit.missed();
-    if missed == 0 {
-        println!("\nEvery step cost the remote what it should.");
-    } else {
-        println!("\n{missed} of the steps above did not go as they should.");
-    }
-    if keep {
-        stay(&sidecar, &example).await?;
-    } else {
-        println!("Nothing is left running. To look around in a browser: make demo KEEP=1");
-    }
-    Ok(missed == 0)
-}
-
-/// Waits until the sidecar has heard from the remote once; what that cost. Later steps count their own.
-async fn settled(sidecar: &Sidecar, proxy: &Proxy) -> Result<String> {
-    let deadline = Instant::now() + Duration::from_secs(10);
-    while Instant::now() < deadline {
-        let answer = wire::raw(&sidecar.admin_addr(), "GET", "/status", &[]).await?;
-        let status: serde_json::Value = serde_json::from_slice(&answer.body).context("reading /status")?;
-        if status["mounts"][0]["health"]["reachable"] == true {
-            let kinds: Vec<String> = proxy.seen().iter().map(|seen| format!("{:?}", seen.operation)).collect();
-            return Ok(format!("{} ({})", kinds.len(), kinds.join(", ").to_uppercase()));
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    bail!("the sidecar has not reached the remote:\n{}", sidecar.log())
-}
-
-/// Leaves all up until Ctrl-C.
-async fn stay(sidecar: &Sidecar, example: &Example) -> Result<()> {
-    println!("\nAll of it stays up until Ctrl-C");
-    screen::fact("files", &sidecar.http_url(&format!("{}/", example.path)));
-    screen::fact("status", &sidecar.admin_url("/status"));
-    screen::fact("metrics", &sidecar.admin_url("/metrics"));
-    std::future::pending::<Result<()>>().await
 }

@@ -16,10 +16,10 @@ use remotemount_tests::sidecar::Sidecar;
 use tokio::io::AsyncWriteExt as _;
 use tokio::process::Command;
 
+use super::visit::{Cost, LOOKUP, NOTHING, Visit, escape};
 use crate::example::Example;
 use crate::fill::{self, Contents};
 use crate::screen;
-use crate::visit::{Cost, LOOKUP, NOTHING, Visit, escape};
 
 /// Callers at once in the step that shows they share one question.
 const CALLERS: usize = 200;

@@ -10,9 +10,9 @@ use anyhow::{Context as _, Result, ensure};
 use remotemount_tests::bucket::Bucket;
 use serde_json::Value;
 
+use super::visit::{Cost, LOOKUP, NOTHING};
+use super::walk::{ONE_GET, ONE_LIST, Walk, absent, json, list};
 use crate::fill;
-use crate::visit::{Cost, LOOKUP, NOTHING};
-use crate::walk::{ONE_GET, ONE_LIST, Walk, absent, json, list};
 
 const ONE_DELETE: Cost = Cost { delete: 1, ..NOTHING };
 /// How the manifest says that nothing is deleted, and that deletes reach the bucket.

@@ -12,8 +12,8 @@ use anyhow::{Context as _, Result, ensure};
 use remotemount_tests::process::Process;
 use remotemount_tests::tools;
 
-use crate::visit::NOTHING;
-use crate::walk::Walk;
+use super::visit::NOTHING;
+use super::walk::Walk;
 
 const LIMIT: Duration = Duration::from_secs(30);
 /// Lines that are shown of each end.

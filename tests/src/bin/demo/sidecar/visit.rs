@@ -75,7 +75,7 @@ impl<'p> Visit<'p> {
 
     /// Begins a part: what it is about, and what commands call `$F` and the like.
     pub fn heading(&self, text: &str) {
-        screen::heading(text);
+        screen::heading(text, &NOTHING.columns().map(|(name, _)| name));
     }
 
     /// A line that belongs to the step before.
@@ -104,7 +104,7 @@ impl<'p> Visit<'p> {
         look: impl Future<Output = Result<String>>,
     ) {
         self.steps += 1;
-        screen::step(self.steps, title, command);
+        screen::step(self.steps, title, &format!("$ {command}"));
         self.proxy.reset();
         let begun = Instant::now();
         let outcome = work.await;
@@ -128,7 +128,7 @@ impl<'p> Visit<'p> {
             problems.push(format!("{others} requests of other kinds reached the remote"));
         }
         self.missed += usize::from(!problems.is_empty());
-        screen::outcome(&answer, elapsed, cost, &problems);
+        screen::outcome(&answer, elapsed, &cost.columns().map(|(_, count)| count), &problems);
     }
 
     /// The Range headers of the GETs of this step, as they reached the remote.
