@@ -6,6 +6,7 @@
 // A test fails by panicking.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod crowd;
 mod lifecycle;
 mod outage;
 mod rbac;
