@@ -151,10 +151,15 @@ pub async fn json(client: &reqwest::Client, url: &str) -> Result<Value> {
 
 /// Until it holds; `what` is what does not, if it takes too long.
 pub async fn until(what: &str, holds: impl AsyncFn() -> Result<bool>) -> Result<Duration> {
+    within(LIMIT, what, holds).await
+}
+
+/// Until it holds, for which that long may pass.
+pub async fn within(limit: Duration, what: &str, holds: impl AsyncFn() -> Result<bool>) -> Result<Duration> {
     let begun = Instant::now();
     while !holds().await? {
-        if begun.elapsed() > LIMIT {
-            bail!("{what}: not so after {LIMIT:?}");
+        if begun.elapsed() > limit {
+            bail!("{what}: not so after {limit:?}");
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
