@@ -104,7 +104,7 @@ async fn everything(cluster: &Cluster) -> Result<()> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_is_refused_and_nothing_granted_in_vain() -> Result<()> {
     let cluster = Cluster::start(Controllers::None, &[]).await?;
-    everything(&cluster).await?;
+    Box::pin(everything(&cluster)).await?;
     let user = format!("system:serviceaccount:{NAMESPACE}:{ACCOUNT}");
     let requests: Vec<_> = cluster.plane.requests()?.into_iter().filter(|request| request.user == user).collect();
     let refused: Vec<_> = requests.iter().filter(|request| request.is_forbidden()).collect();
