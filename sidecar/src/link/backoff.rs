@@ -1,12 +1,12 @@
 //! How long to wait before the next attempt: exponential, with full jitter.
 //!
-//! Any time from nothing to the ceiling, and the ceiling doubles from one second to one minute: when an
+//! Any time from nothing to the ceiling, and the ceiling doubles from one second to sixteen: when an
 //! operator comes back, its sidecars do not come in one wave. Pure.
 
 use std::time::Duration;
 
 const FIRST: Duration = Duration::from_secs(1);
-const LAST: Duration = Duration::from_secs(60);
+const LAST: Duration = Duration::from_secs(16);
 /// After a stream that the operator ended in good order, and too soon.
 const COME_AGAIN: Duration = Duration::from_millis(100);
 
@@ -41,11 +41,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_ceiling_doubles_up_to_a_minute_and_falls_with_success() {
+    fn the_ceiling_doubles_up_to_its_end_and_falls_with_success() {
         let mut backoff = Backoff::default();
         let seconds: Vec<_> = (0..9).map(|_| backoff.next(1.0, true).as_secs()).collect();
-        assert_eq!(seconds, [1, 2, 4, 8, 16, 32, 60, 60, 60]);
-        assert_eq!((backoff.next(0.5, true).as_secs(), backoff.next(0.0, true)), (30, Duration::ZERO));
+        assert_eq!(seconds, [1, 2, 4, 8, 16, 16, 16, 16, 16]);
+        assert_eq!((backoff.next(0.5, true).as_secs(), backoff.next(0.0, true)), (8, Duration::ZERO));
         backoff.reset();
         assert_eq!((backoff.next(0.0, false), backoff.next(1.0, true).as_secs()), (COME_AGAIN, 2));
     }
