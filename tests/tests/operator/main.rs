@@ -8,6 +8,7 @@
 
 mod crowd;
 mod lifecycle;
+mod narrowed;
 mod outage;
 mod rbac;
 mod retire;
