@@ -247,6 +247,18 @@ impl MountTable {
         path.is_root() || self.ways.contains(path.as_str())
     }
 
+    /// Whether it is just the table of `manifests`.
+    fn says(&self, manifests: &[Sourced]) -> bool {
+        let stands = |sourced: &Sourced| {
+            let path = FilerPath::parse(&sourced.mount.spec.path).ok();
+            path.and_then(|path| self.mounts.get(path.as_str())).is_some_and(|mount| {
+                let named = sourced.mount.metadata.name.as_deref() == Some(&*mount.name);
+                named && mount.is(sourced) && mount.origin() == sourced.origin
+            })
+        };
+        self.mounts.len() == manifests.len() && manifests.iter().all(stands)
+    }
+
     /// Every mount, by path.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Mount>> {
         self.mounts.values()

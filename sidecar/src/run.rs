@@ -107,6 +107,7 @@ async fn serve(args: RunArgs) -> anyhow::Result<()> {
         secrets,
         metrics: metrics.clone(),
         newest: Arc::clone(&newest),
+        good: Mutex::default(),
         problems,
         stop: stop.clone(),
     };

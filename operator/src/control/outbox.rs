@@ -48,14 +48,20 @@ impl Published {
         }
     }
 
-    /// Whether it is news to a sidecar that has `uid` in `generation`, withdrawn or not.
+    /// What a sidecar is to be told that has `uid` in `generation`, withdrawn or not, of a mount of this name.
+    ///
+    /// One that has another uid than the manifest's has a mount that is no more: its removal was told to those who
+    /// were there, and then forgotten when the name was given anew. Against a removal of another uid nothing is
+    /// said: that uid may be the next, whose manifest is not published yet. A mount without a uid is not of our making.
     #[must_use]
-    pub fn is_news(&self, uid: &str, generation: i64, withdrawn: bool) -> bool {
-        uid == self.uid()
-            && match self {
-                Self::Manifest { generation: newest, .. } => *newest > generation,
-                Self::Removed { .. } => !withdrawn,
+    pub fn news(&self, uid: &str, generation: i64, withdrawn: bool) -> Option<Self> {
+        match self {
+            Self::Manifest { uid: own, generation: newest, .. } if uid == &**own => {
+                (*newest > generation).then(|| self.clone())
             }
+            Self::Manifest { .. } => (!withdrawn && !uid.is_empty()).then(|| Self::Removed { uid: uid.into() }),
+            Self::Removed { uid: own } => (!withdrawn && uid == &**own).then(|| self.clone()),
+        }
     }
 
     fn bytes(&self) -> usize {
@@ -137,10 +143,13 @@ mod tests {
 
     #[test]
     fn what_is_news() {
-        assert!(manifest(3, 0).is_news("u", 2, false));
-        assert!(!manifest(3, 0).is_news("u", 3, false), "the same generation");
-        assert!(!manifest(3, 0).is_news("other", 1, false), "another mount of that name");
-        let removed = Published::Removed { uid: "u".into() };
-        assert!(removed.is_news("u", 9, false) && !removed.is_news("u", 9, true) && !removed.is_news("v", 1, false));
+        let removed = |uid: &str| Published::Removed { uid: uid.into() };
+        assert_eq!(manifest(3, 0).news("u", 2, false), Some(manifest(3, 0)));
+        assert_eq!(manifest(3, 0).news("u", 3, false), None, "the same generation");
+        assert_eq!(manifest(3, 0).news("older", 9, false), Some(removed("older")), "the name was given anew");
+        assert_eq!(manifest(3, 0).news("older", 9, true), None, "it knows");
+        assert_eq!(manifest(3, 0).news("", 0, false), None, "a file of somebody's own");
+        assert_eq!(removed("u").news("u", 9, false), Some(removed("u")));
+        assert_eq!((removed("u").news("u", 9, true), removed("u").news("next", 1, false)), (None, None));
     }
 }

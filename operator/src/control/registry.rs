@@ -87,8 +87,8 @@ impl Registry {
         }
         for mount in &hello.mounts {
             let published = inner.published.get(&MountKey::new(&*pod.namespace, &*mount.name));
-            if let Some((published, _)) = published.filter(|(p, _)| p.is_news(&mount.uid, mount.generation, false)) {
-                outbox.put(&mount.name, published.clone());
+            if let Some(news) = published.and_then(|(p, _)| p.news(&mount.uid, mount.generation, false)) {
+                outbox.put(&mount.name, news);
             }
         }
         let lost = older.as_ref().is_some_and(|older| older.lost);
@@ -119,10 +119,8 @@ impl Registry {
             // What it has told before was answered before; only what is new to it may need an answer.
             if sidecar.report.row(&row.name).is_none_or(|before| before.uid != row.uid) {
                 let published = published.get(&MountKey::new(&*sidecar.pod.namespace, &*row.name));
-                if let Some((published, _)) =
-                    published.filter(|(published, _)| published.is_news(&row.uid, row.generation, row.withdrawn))
-                {
-                    sidecar.outbox.put(&row.name, published.clone());
+                if let Some(news) = published.and_then(|(p, _)| p.news(&row.uid, row.generation, row.withdrawn)) {
+                    sidecar.outbox.put(&row.name, news);
                 }
             }
         }
@@ -184,7 +182,7 @@ impl Registry {
     /// that come later.
     ///
     /// Pushes of one text, again and again, cost nothing. A removal is remembered for an hour, or until a mount of
-    /// that name is published anew.
+    /// that name is published anew: whoever still has the older uid is then told by that ([`Published::news`]).
     pub fn publish(&self, key: MountKey, published: Published) {
         let mut inner = self.inner();
         if inner.published.get(&key).is_some_and(|(before, _)| *before == published) {
@@ -192,9 +190,9 @@ impl Registry {
         }
         for sidecar in inner.sidecars.values().filter(|sidecar| sidecar.pod.namespace == key.namespace) {
             if let Some(row) = sidecar.report.row(&key.name)
-                && published.is_news(&row.uid, row.generation, row.withdrawn)
+                && let Some(news) = published.news(&row.uid, row.generation, row.withdrawn)
             {
-                sidecar.outbox.put(&key.name, published.clone());
+                sidecar.outbox.put(&key.name, news);
             }
         }
         inner.published.insert(key, (published, Instant::now()));

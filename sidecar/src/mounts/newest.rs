@@ -141,6 +141,25 @@ fn newest(file: &Sourced, held: Option<&Held>) -> Sourced {
     sourced
 }
 
+/// `files`, with nothing allowed that `newer`, which is [`Newest::over`] them, forbids.
+///
+/// For texts that cannot be taken: a removal holds all the same, and so does a policy by which less is deleted.
+#[must_use]
+pub fn no_looser(files: &[Sourced], newer: &[Sourced]) -> Vec<Sourced> {
+    let of = |(file, newer): (&Sourced, &Sourced)| {
+        let mut sourced = file.clone();
+        sourced.withdrawn = newer.withdrawn;
+        let policies = [file, newer].map(|sourced| sourced.mount.spec.delete_policy);
+        sourced.mount.spec.delete_policy = match policies {
+            [DeletePolicy::Deny, _] | [_, DeletePolicy::Deny] => DeletePolicy::Deny,
+            [DeletePolicy::Retain, _] | [_, DeletePolicy::Retain] => DeletePolicy::Retain,
+            [DeletePolicy::Propagate, DeletePolicy::Propagate] => DeletePolicy::Propagate,
+        };
+        sourced
+    };
+    files.iter().zip(newer).map(of).collect()
+}
+
 /// Reads a manifest that is to be of that mount and generation.
 fn read(name: &str, uid: &str, generation: i64, yaml: &str) -> Result<RemoteMount, String> {
     let mut mounts = manifest::parse(yaml.as_bytes()).map_err(|error: ManifestError| error.to_string())?;

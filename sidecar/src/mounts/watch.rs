@@ -3,7 +3,8 @@
 //! By polling once a second and comparing contents: a projected volume swaps a symlink, which file
 //! watches miss, and the files are few and small. What comes by the control link is taken at once, over
 //! the files ([`super::newest`]). A bad set of manifests is reported once and leaves the table in force
-//! (M3); the sidecar is ready once a first good table is.
+//! (M3), but for what comes by the link: that is taken over the last good set, so that a file that is bad
+//! never keeps a mount deleting. The sidecar is ready once a first good table is.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,7 +14,7 @@ use remotemount_crds::effect;
 use tokio_util::sync::CancellationToken;
 
 use crate::metrics::Metrics;
-use crate::mounts::newest::Newest;
+use crate::mounts::newest::{self, Newest};
 use crate::mounts::probe;
 use crate::mounts::source::{self, Sourced};
 use crate::mounts::{MountTable, Mounts};
@@ -53,6 +54,8 @@ pub struct Watch {
     pub metrics: Metrics,
     /// What came by the control link and is newer than the files.
     pub newest: Arc<Newest>,
+    /// The last set of files that was good; nothing before there was one.
+    pub good: Mutex<Option<Vec<Sourced>>>,
     /// What is wrong with the manifests.
     pub problems: Problems,
     /// Ends the watch and its probes.
@@ -63,8 +66,14 @@ impl Watch {
     /// Reads the manifests now; answers whether that is done: a store that failed may be better in a moment.
     pub async fn reload(&self) -> bool {
         let (mut problems, done) = match source::read(&self.directory) {
-            Ok(files) => self.swap(&files).await,
-            Err(problems) => (problems.iter().map(ToString::to_string).collect(), true),
+            Ok(files) => {
+                *self.good.lock().unwrap_or_else(PoisonError::into_inner) = Some(files.clone());
+                self.swap(&files, self.newest.over(&files)).await
+            }
+            Err(problems) => {
+                let (clashes, done) = self.swap_newer().await;
+                (problems.iter().map(ToString::to_string).chain(clashes).collect(), done)
+            }
         };
         for problem in &problems {
             tracing::error!(problem, "manifests refused; the last good mount table stays in force");
@@ -108,17 +117,26 @@ impl Watch {
         }
     }
 
-    /// Puts the table of `files` in force, and what is newer than they are; answers what is wrong, and whether that
-    /// is done.
-    async fn swap(&self, files: &[Sourced]) -> (Vec<String>, bool) {
-        let mut sourced = self.newest.over(files);
-        let clashes: Vec<String> = source::clashes(&sourced)
+    /// While the files are bad: puts in force what is newer than the last good ones, if the table does not say it yet.
+    ///
+    /// A removal and a stricter policy must not wait for another mount's file to be mended.
+    async fn swap_newer(&self) -> (Vec<String>, bool) {
+        let good = self.good.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let Some(good) = good else { return (Vec::new(), true) };
+        let newer = self.newest.over(&good);
+        if self.mounts.load().says(&newer) { (Vec::new(), true) } else { self.swap(&good, newer).await }
+    }
+
+    /// Puts the table of `newer` in force, which is `files` with what came since; answers what is wrong, and whether
+    /// that is done.
+    ///
+    /// Where texts that came clash, none of them is taken, but what they forbid is: see [`newest::no_looser`].
+    async fn swap(&self, files: &[Sourced], newer: Vec<Sourced>) -> (Vec<String>, bool) {
+        let clashes: Vec<String> = source::clashes(&newer)
             .iter()
             .map(|clash| format!("by the control link, and not taken: {clash}"))
             .collect();
-        if !clashes.is_empty() {
-            sourced = files.to_vec();
-        }
+        let sourced = if clashes.is_empty() { newer } else { newest::no_looser(files, &newer) };
         let old = self.mounts.load();
         let table = match self.mounts.swap(&sourced, &*self.store, &self.connector, &self.metrics).await {
             Ok(table) => table,

@@ -119,3 +119,60 @@ async fn a_mount_that_is_being_deleted_reads_on_and_deletes_nothing() {
     assert_eq!(proxy.count(Operation::Delete) + proxy.count(Operation::DeleteMany), 0);
     assert_eq!(bucket.keys("").await.unwrap().len(), 3);
 }
+
+/// M3 keeps the last good table while a file is bad; what is forbidden by the link is forbidden all the same.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_bad_file_of_another_mount_keeps_nothing_deleting() {
+    let (_, client, web) = cluster("beside").await;
+    let operator = Operator::start(client).await;
+    let bucket = Bucket::create(&s3().await, "beside-bucket").await.unwrap();
+    bucket.put("a", "body", None).await.unwrap();
+    bucket.put("b", "body", None).await.unwrap();
+    let manifest = Manifest::new("m", "/m", "beside-bucket", &s3().await, "");
+    let propagate = manifest.clone().delete_policy("Propagate");
+    let sidecar = operator.sidecar(&web, &published(&propagate, 1)).start().await.unwrap();
+    operator.until(("beside", 1), &[&web], |report| report.ready == 1).await;
+    sidecar.write_manifest("other", "{:::").unwrap();
+    let bad = || async { status(&sidecar).await["manifestProblems"].to_string().contains("other.yaml") };
+    assert!(holds(bad).await);
+
+    publish(&operator, "beside", 2, &published(&manifest, 2));
+    serves(&sidecar, 2, "link").await;
+    assert_eq!(delete(&sidecar, "/m/a").await, 403);
+    publish(&operator, "beside", 3, &published(&propagate, 3));
+    serves(&sidecar, 3, "link").await;
+    assert_eq!(delete(&sidecar, "/m/a").await, 204);
+    operator.registry.publish(MountKey::new("beside", "m"), Published::Removed { uid: UID.into() });
+    operator.until(("beside", 3), &[&web], |report| report.withdrawn == 1).await;
+    assert_eq!((delete(&sidecar, "/m/b").await, get(&sidecar, "/m/b").await.0), (403, 200));
+    assert!(bad().await, "the bad file is told of all the while");
+    sidecar.remove_manifest("other").unwrap();
+    assert!(holds(async || status(&sidecar).await["manifestProblems"] == json!([])).await);
+    assert_eq!(delete(&sidecar, "/m/b").await, 403);
+}
+
+/// A text that would take another mount's path is not taken, and loosens nothing; what it forbids holds.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_text_that_clashes_forbids_all_the_same() {
+    let (_, client, web) = cluster("clashes").await;
+    let operator = Operator::start(client).await;
+    let bucket = Bucket::create(&s3().await, "clashes-bucket").await.unwrap();
+    bucket.put("a", "body", None).await.unwrap();
+    let (at, elsewhere) = (
+        Manifest::new("m", "/m", "clashes-bucket", &s3().await, ""),
+        Manifest::new("m", "/n", "clashes-bucket", &s3().await, ""),
+    );
+    let beside = Manifest::new("n", "/n", "clashes-bucket", &s3().await, "");
+    let propagate = at.clone().delete_policy("Propagate");
+    let sidecar = operator.sidecar(&web, &published(&propagate, 1)).mount(&beside).start().await.unwrap();
+    operator.until(("clashes", 1), &[&web], |report| report.ready == 1).await;
+
+    publish(&operator, "clashes", 2, &published(&elsewhere, 2));
+    let told = || async { status(&sidecar).await["manifestProblems"].to_string().contains("not taken") };
+    assert!(holds(told).await, "{}", sidecar.log());
+    serves(&sidecar, 1, "file").await;
+    assert_eq!((delete(&sidecar, "/m/a").await, get(&sidecar, "/m/a").await.0), (403, 200));
+    operator.registry.publish(MountKey::new("clashes", "m"), Published::Removed { uid: UID.into() });
+    operator.until(("clashes", 1), &[&web], |report| report.withdrawn == 1).await;
+    assert_eq!(bucket.keys("").await.unwrap().len(), 1);
+}

@@ -156,3 +156,31 @@ async fn newer_manifests_go_down_once_to_who_has_the_mount() {
     let again = connect(&registry, "2", 4);
     assert!(matches!(down(&again).await.unwrap().mounts[0].state, Some(State::Removed(_))), "remembered");
 }
+
+#[tokio::test]
+async fn a_name_that_is_given_anew_withdraws_the_mount_that_had_it() {
+    let registry = Registry::default();
+    let key = || MountKey::new("ns", "m");
+    let withdrawn = |sent: Manifests| {
+        let [mount] = &sent.mounts[..] else { panic!("one mount: {sent:?}") };
+        matches!(mount.state, Some(State::Removed(_))) && mount.uid == "u"
+    };
+    let there = connect(&registry, "1", 2);
+    registry.publish(key(), Published::Removed { uid: "u".into() });
+    assert!(withdrawn(down(&there).await.unwrap()));
+    let next = Published::Manifest { uid: "next".into(), generation: 1, yaml: "text".into() };
+    registry.publish(key(), next);
+    assert!(withdrawn(down(&there).await.unwrap()), "it has not said yet that it knows");
+    // One that was away all the while, with the older file still.
+    let away = registry.attach(pod("ns", "2"), &hello(2));
+    assert!(withdrawn(down(&away).await.unwrap()));
+    let mut said = status(2);
+    said.mounts[0].withdrawn = true;
+    registry.report(&away, said);
+    assert!(down(&away).await.is_none(), "not told again");
+    // The file of the next one comes.
+    let mut said = status(1);
+    said.mounts[0].uid = "next".to_owned();
+    registry.report(&away, said);
+    assert!(down(&away).await.is_none(), "which has not gone");
+}
