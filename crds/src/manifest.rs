@@ -4,6 +4,10 @@
 //! that cannot be read gives one error with its line; documents that can be read are judged by
 //! [`crate::validate`]. Size is bounded before parsing (the API server's own limit for an object is
 //! about as large). Pure: no file is opened here.
+//!
+//! A field that is not known here is a slip of the pen, and refused, in a document that a person wrote. In one
+//! that has a `metadata.uid` it comes from an API server that knows it, by an operator that is newer than this
+//! reader: it is told of and let be, so that sidecars outlive an upgrade.
 
 use kube::core::ObjectMeta;
 use serde::Deserialize;
@@ -37,9 +41,18 @@ pub enum ManifestError {
     Invalid(Vec<Problem>),
 }
 
+/// One document.
+#[derive(Clone, Debug)]
+pub struct Document {
+    /// The mount it is of.
+    pub mount: RemoteMount,
+    /// Its fields that are not known here, by path; only where it has a `metadata.uid`.
+    pub unknown: Vec<String>,
+}
+
 #[derive(Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct Document {
+#[serde(rename_all = "camelCase")]
+struct Shape {
     #[serde(rename = "apiVersion")]
     _api_version: String,
     #[serde(rename = "kind")]
@@ -50,11 +63,19 @@ struct Document {
     status: Option<RemoteMountStatus>,
 }
 
+/// The mounts of [`read`], without what is not known of them.
+///
+/// # Errors
+/// As [`read`].
+pub fn parse(bytes: &[u8]) -> Result<Vec<RemoteMount>, ManifestError> {
+    Ok(read(bytes)?.into_iter().map(|document| document.mount).collect())
+}
+
 /// Reads every document of `bytes`.
 ///
 /// # Errors
 /// The first thing that keeps the text from being read, or all rules that its documents break.
-pub fn parse(bytes: &[u8]) -> Result<Vec<RemoteMount>, ManifestError> {
+pub fn read(bytes: &[u8]) -> Result<Vec<Document>, ManifestError> {
     if bytes.len() > MAX_BYTES {
         return Err(ManifestError::TooLarge { size: bytes.len() });
     }
@@ -63,30 +84,67 @@ pub fn parse(bytes: &[u8]) -> Result<Vec<RemoteMount>, ManifestError> {
     if documents.is_empty() {
         return Err(ManifestError::Empty);
     }
-    let mut mounts = Vec::with_capacity(documents.len());
+    let mut read = Vec::with_capacity(documents.len());
     let mut problems = Vec::new();
     for (index, document) in documents.into_iter().enumerate() {
         if let Some(problem) = wrong_kind(index + 1, &document) {
             problems.push(problem);
             continue;
         }
-        // The path to the field says more than a line could; serde_path_to_error keeps it.
-        let document: Document = match serde_path_to_error::deserialize(document) {
-            Ok(document) => document,
-            Err(error) => {
-                let field = error.path().to_string();
-                problems.push(Problem { field, message: error.into_inner().to_string() });
+        let (shape, unknown) = match shape(document) {
+            Ok(read) => read,
+            Err(problem) => {
+                problems.push(problem);
                 continue;
             }
         };
-        if document.metadata.name.as_deref().is_none_or(str::is_empty) {
+        if shape.metadata.name.as_deref().is_none_or(str::is_empty) {
             let message = "must be given: it names the mount in logs, metrics and /status".to_owned();
             problems.push(Problem { field: "metadata.name".to_owned(), message });
         }
-        problems.extend(validate(&document.spec));
-        mounts.push(RemoteMount { metadata: document.metadata, spec: document.spec, status: document.status });
+        if shape.metadata.uid.as_deref().is_none_or(str::is_empty) {
+            problems.extend(unknown.iter().map(|field| not_known(field)));
+        }
+        problems.extend(validate(&shape.spec));
+        let mount = RemoteMount { metadata: shape.metadata, spec: shape.spec, status: shape.status };
+        read.push(Document { mount, unknown });
     }
-    if problems.is_empty() { Ok(mounts) } else { Err(ManifestError::Invalid(problems)) }
+    if problems.is_empty() { Ok(read) } else { Err(ManifestError::Invalid(problems)) }
+}
+
+/// A document in its shape, and the paths of what has no place there; of the status nobody here is the writer.
+fn shape(document: serde_json::Value) -> Result<(Shape, Vec<String>), Problem> {
+    let mut unknown = Vec::new();
+    // The path to the field says more than a line could; both keep it.
+    let mut track = serde_path_to_error::Track::new();
+    let tracked = serde_path_to_error::Deserializer::new(document, &mut track);
+    let shape = serde_ignored::deserialize(tracked, |path| unknown.push(written(&path)));
+    match shape {
+        Ok(shape) => {
+            unknown.retain(|field| !field.starts_with("status."));
+            Ok((shape, unknown))
+        }
+        Err(error) => Err(Problem { field: track.path().to_string(), message: error.to_string() }),
+    }
+}
+
+fn not_known(field: &str) -> Problem {
+    let message = "is no field of a RemoteMount: mend its name, or remove it".to_owned();
+    Problem { field: field.to_owned(), message }
+}
+
+/// A path as people write it, `spec.a[0].b`.
+fn written(path: &serde_ignored::Path<'_>) -> String {
+    use serde_ignored::Path;
+    match path {
+        Path::Root => String::new(),
+        Path::Seq { parent, index } => format!("{}[{index}]", written(parent)),
+        Path::Map { parent, key } => match written(parent) {
+            parent if parent.is_empty() => key.clone(),
+            parent => format!("{parent}.{key}"),
+        },
+        Path::Some { parent } | Path::NewtypeStruct { parent } | Path::NewtypeVariant { parent } => written(parent),
+    }
 }
 
 fn wrong_kind(number: usize, document: &serde_json::Value) -> Option<Problem> {
@@ -140,8 +198,27 @@ mod tests {
     #[test]
     fn each_mistake_is_one_clear_line() {
         let huge = format!("{GOOD}# {}", "x".repeat(10 << 20));
-        let cases: [(&str, String, &str); 12] = [
-            ("unknown field", GOOD.replace("path: /a", "path: /a, pth: /b"), "pth"),
+        let cases: [(&str, String, &str); 16] = [
+            ("unknown field", GOOD.replace("path: /a", "path: /a, pth: /b"), "spec.pth: is no field of a RemoteMount"),
+            (
+                "unknown below",
+                GOOD.replace("bucket: bucket", "bucket: bucket, bukket: b"),
+                "spec.remote.s3.bukket: is no",
+            ),
+            ("unknown above", format!("{GOOD}colour: red\n"), "colour: is no field"),
+            (
+                "unknown in a list",
+                GOOD.replace(
+                    "path: /a",
+                    "path: /a, podSelector: {matchExpressions: [{key: k, operator: Exists, vals: []}]}",
+                ),
+                "spec.podSelector.matchExpressions[0].vals: is no field",
+            ),
+            (
+                "unknown in a choice",
+                GOOD.replace("path: /a", "path: /a, credentials: {anonymous: {a: 1}}"),
+                "spec.credentials.anonymous.a",
+            ),
             ("two remotes", GOOD.replace("{s3:", "{gcs: {bucket: abc}, s3:"), "exactly one of s3, gcs and azure"),
             ("relative path", GOOD.replace("/a", "a"), "spec.path: path must be absolute"),
             (
@@ -171,6 +248,38 @@ mod tests {
             assert!(error.contains(wanted), "{name}: {error}");
             assert!(!error.contains('\n'), "{name}: one line: {error}");
         }
+    }
+
+    /// A newer operator writes every default of its own; nothing that this reader knows is lost by that.
+    #[test]
+    fn what_a_newer_operator_writes_is_read_and_its_news_told_of() {
+        let newer = GOOD.replace("{name: a}", "{name: a, uid: u, generation: 3, colour: red}").replace(
+            "path: /a",
+            "path: /a, deletePolicy: Retain, tier: {class: Cold}, expose: {http: {port: 1, tls: true}}",
+        ) + "status: {news: 1}\nmore: {}\n";
+        let mut documents = read(newer.as_bytes()).unwrap();
+        let Document { mount, mut unknown } = documents.remove(0);
+        unknown.sort();
+        assert_eq!(unknown, ["metadata.colour", "more", "spec.expose.http.tls", "spec.tier"]);
+        assert_eq!(mount.spec.delete_policy, crate::DeletePolicy::Retain);
+        assert_eq!(mount.spec.expose.http.unwrap().port, 1);
+        let wrong = newer.replace("port: 1", "port: 0");
+        assert!(read(wrong.as_bytes()).unwrap_err().to_string().contains("spec.expose.http.port"), "rules hold");
+        let written = newer.replace("uid: u", "uid: \"\"");
+        let error = parse(written.as_bytes()).unwrap_err().to_string();
+        assert!(["metadata.colour", "spec.tier", "tls"].iter().all(|field| error.contains(field)), "{error}");
+    }
+
+    /// As the API server answers a list: one object of a newer version does not take the others down.
+    #[test]
+    fn an_object_of_a_newer_version_is_read_from_a_list() {
+        let spec = serde_json::json!({"path": "/a", "remote": {"s3": {"bucket": "bucket", "news": 1}}, "tier": "Cold"});
+        let item =
+            serde_json::json!({"apiVersion": API_VERSION, "kind": KIND, "metadata": {"name": "a"}, "spec": spec});
+        let list =
+            serde_json::json!({"apiVersion": API_VERSION, "kind": "RemoteMountList", "metadata": {}, "items": [item]});
+        let list: kube::core::ObjectList<RemoteMount> = serde_json::from_value(list).unwrap();
+        assert_eq!(list.items[0].spec.path, "/a");
     }
 
     #[test]

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 /// Exactly one provider, and what holds for each of them.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("(has(self.s3) ? 1 : 0) + (has(self.gcs) ? 1 : 0) + (has(self.azure) ? 1 : 0) == 1").message("remote must name exactly one of s3, gcs and azure"))]
 #[x_kube(validation = Rule::new("self.timeoutSeconds >= 1 && self.timeoutSeconds <= 300").message("timeoutSeconds must be from 1 to 300"))]
 #[x_kube(validation = Rule::new("has(self.s3) == has(oldSelf.s3) && has(self.gcs) == has(oldSelf.gcs) && has(self.azure) == has(oldSelf.azure)").message("remote cannot change its provider: create another RemoteMount with the new one and delete this one"))]
@@ -57,7 +57,7 @@ impl Remote {
 
 /// A bucket of Amazon S3, or of a server that speaks its API.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct S3Remote {
     /// The bucket's name. It cannot be changed later.
     #[x_kube(validation = Rule::new("self.matches('^[A-Za-z0-9][A-Za-z0-9._-]+$')").message("bucket must be a bucket name: letters, digits, '.', '_' and '-', two or more, no path"))]
@@ -89,7 +89,7 @@ pub struct S3Remote {
 
 /// A bucket of Google Cloud Storage.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct GcsRemote {
     /// The bucket's name. It cannot be changed later.
     #[x_kube(validation = Rule::new("self == oldSelf").message("bucket cannot be changed: create another RemoteMount with the new bucket and delete this one"))]
@@ -104,7 +104,7 @@ pub struct GcsRemote {
 
 /// A container of Azure Blob Storage.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct AzureRemote {
     /// The storage account. It cannot be changed later.
     #[x_kube(validation = Rule::new("self == oldSelf").message("account cannot be changed: create another RemoteMount with the new account and delete this one"))]
@@ -132,7 +132,7 @@ pub enum Addressing {
 
 /// A value that stands in a ConfigMap.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct ConfigMapKeySource {
     /// Which ConfigMap of the same namespace, and which of its keys.
     pub config_map_key_ref: ConfigMapKey,
@@ -140,7 +140,7 @@ pub struct ConfigMapKeySource {
 
 /// One key of one ConfigMap.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct ConfigMapKey {
     /// The ConfigMap.
     #[schemars(length(min = 1, max = 253))]

@@ -5,8 +5,9 @@
 //! rather than `minimum`/`maximum`, so that the message can say what to change. Strings and maps that
 //! a rule walks have a maximum length: the API server refuses rules whose cost it cannot bound.
 //!
-//! Unknown fields are refused by serde (`deny_unknown_fields`), as the API server does with
-//! `kubectl apply --validate=strict`.
+//! Unknown fields are let be by serde: an operator must be able to read what a newer one has stored, and a
+//! sidecar what a newer operator publishes. Those that a person wrote are refused by [`crate::manifest`], as
+//! the API server does with `kubectl apply --validate=strict`.
 
 // kube's `printcolumn` attribute repeats its keys by design.
 #![allow(clippy::duplicated_attributes)]
@@ -41,7 +42,7 @@ use crate::status::RemoteMountStatus;
     printcolumn(name = "DeletePolicy", type_ = "string", json_path = ".spec.deletePolicy", priority = 1),
     printcolumn(name = "LastError", type_ = "string", json_path = ".status.failing[0].message", priority = 1)
 )]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct RemoteMountSpec {
     /// Where the remote appears in the filer's namespace: absolute, without `//`, `.` or `..`. A trailing slash changes nothing. It cannot be changed later.
     #[x_kube(validation = Rule::new("self.matches('^/([^/\\\\x00]+/)*[^/\\\\x00]*$')").message("path must be absolute and without empty segments: begin it with one '/' and remove any '//'"))]
@@ -88,7 +89,7 @@ pub struct RemoteMountSpec {
 
 /// Exactly one way to be known to the remote.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("(has(self.secretRef) ? 1 : 0) + (has(self.workloadIdentity) ? 1 : 0) + (has(self.anonymous) ? 1 : 0) == 1").message("credentials must name exactly one of secretRef, workloadIdentity and anonymous"))]
 pub struct Credentials {
     /// A Secret of the same namespace; for S3 its keys are `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY` and, where needed, `AWS_SESSION_TOKEN`.
@@ -110,7 +111,7 @@ impl Default for Credentials {
 
 /// A Secret of the same namespace.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct SecretRef {
     /// Its name.
     #[x_kube(validation = Rule::new("self.matches('^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$')").message("secretRef.name must be the name of a Secret: lower-case letters, digits, '-' and '.'"))]
@@ -119,20 +120,8 @@ pub struct SecretRef {
 }
 
 /// A choice without settings of its own.
-#[derive(Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[serde(deny_unknown_fields)]
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Empty {}
-
-/// By hand: the derived schema says `additionalProperties: false`, which the API server refuses in a CRD.
-impl JsonSchema for Empty {
-    fn schema_name() -> std::borrow::Cow<'static, str> {
-        "Empty".into()
-    }
-
-    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
-        schemars::json_schema!({"type": "object", "description": "A choice without settings of its own."})
-    }
-}
 
 /// What a delete by a workload does.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -148,7 +137,7 @@ pub enum DeletePolicy {
 
 /// How metadata is pulled and how long it is good for.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("self.ttlSeconds >= 0 && self.ttlSeconds <= 31536000").message("ttlSeconds must be from 0 to 31536000 (a year)"))]
 #[x_kube(validation = Rule::new("self.negativeTTLSeconds >= 0 && self.negativeTTLSeconds <= 86400").message("negativeTTLSeconds must be from 0 to 86400 (a day)"))]
 #[x_kube(validation = Rule::new("self.listingTTLSeconds >= 0 && self.listingTTLSeconds <= 31536000").message("listingTTLSeconds must be from 0 to 31536000 (a year)"))]
@@ -200,7 +189,7 @@ pub enum MetadataStrategy {
 
 /// The local cache of object data.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct Cache {
     /// Its size, as a Kubernetes quantity.
     #[serde(default = "size_limit")]
@@ -230,7 +219,7 @@ pub enum CacheMedium {
 
 /// The protocols that workloads reach the mount by; each port on loopback only.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("!(has(self.http) && has(self.s3) && self.http.port == self.s3.port) && !(has(self.http) && has(self.grpc) && self.http.port == self.grpc.port) && !(has(self.s3) && has(self.grpc) && self.s3.port == self.grpc.port)").message("http, s3 and grpc must have different ports"))]
 pub struct Expose {
     /// The HTTP door.
@@ -255,7 +244,7 @@ impl Default for Expose {
 
 /// A door on a port.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct PortExpose {
     /// The port, on the pod's loopback.
     #[x_kube(validation = Rule::new("self >= 1 && self <= 65535").message("port must be from 1 to 65535"))]
@@ -264,7 +253,7 @@ pub struct PortExpose {
 
 /// A FUSE mount in the workload's containers.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct FuseExpose {
     /// Where it appears in the containers.
     #[x_kube(validation = Rule::new("self.matches('^/[^/]')").message("mountPath must be absolute and not '/'"))]
@@ -274,7 +263,7 @@ pub struct FuseExpose {
 
 /// Settings of the sidecar container.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[serde(rename_all = "camelCase", default)]
 pub struct SidecarSettings {
     /// Requests and limits; small ones when left out.
     #[serde(skip_serializing_if = "Option::is_none")]

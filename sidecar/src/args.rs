@@ -127,6 +127,9 @@ fn check(directory: &std::path::Path) -> ExitCode {
     match source::read(directory) {
         Ok(sourced) => {
             for source in &sourced {
+                for field in &source.unknown {
+                    println!("{}: note: {field} is not known to this version: it has no effect", source.file);
+                }
                 for notice in effect::without_effect(&source.mount.spec) {
                     println!("{}: note: {} {}", source.file, notice.field, notice.message);
                 }

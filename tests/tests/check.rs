@@ -107,6 +107,14 @@ fn fields_without_effect_are_named() {
 }
 
 #[test]
+fn fields_of_a_newer_operator_are_named() {
+    let yaml = GOOD.replace("{name: good}", "{name: good, uid: u}").replace("path: /good", "path: /good, tier: Cold");
+    let (code, text) = check(&[("a.yaml", &yaml)]);
+    assert_eq!(code, 0, "{text}");
+    assert!(text.contains("a.yaml: note: spec.tier is not known to this version"), "{text}");
+}
+
+#[test]
 fn starts_that_cannot_succeed_say_why() {
     let state = tempfile::tempdir().unwrap();
     let state = state.path().to_str().unwrap();

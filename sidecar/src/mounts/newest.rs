@@ -9,10 +9,10 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use remotemount_crds::DeletePolicy;
 use remotemount_crds::control::mount_manifest::State;
 use remotemount_crds::control::{MAX_MOUNTS, MountManifest};
-use remotemount_crds::manifest::{self, ManifestError};
-use remotemount_crds::{DeletePolicy, RemoteMount};
+use remotemount_crds::manifest::{self, Document, ManifestError};
 use tokio::sync::Notify;
 
 use crate::mounts::source::{Origin, Sourced};
@@ -28,7 +28,7 @@ pub struct Newest {
 struct Held {
     uid: String,
     removed: bool,
-    manifest: Option<Box<RemoteMount>>,
+    manifest: Option<Box<Document>>,
     /// A generation that was refused, and why.
     refused: Option<(i64, String)>,
 }
@@ -64,13 +64,13 @@ impl Newest {
                 Taken::News
             }
             Some(State::Manifest(newer)) => {
-                let before = known.manifest.as_ref().and_then(|mount| mount.metadata.generation);
+                let before = known.manifest.as_ref().and_then(|known| known.mount.metadata.generation);
                 if before.is_some_and(|before| before >= newer.generation) {
                     return Taken::Old;
                 }
                 match read(&came.name, &came.uid, newer.generation, &newer.yaml) {
-                    Ok(mount) => {
-                        known.manifest = Some(Box::new(mount));
+                    Ok(document) => {
+                        known.manifest = Some(Box::new(document));
                         known.refused = None;
                         Taken::News
                     }
@@ -111,7 +111,7 @@ impl Newest {
             let file = files.iter().find(|file| of(file) == (Some(name.clone()), Some(held.uid.clone())));
             let Some(file) = file else { return false };
             let has = file.mount.metadata.generation.unwrap_or_default();
-            held.manifest.take_if(|mount| mount.metadata.generation.unwrap_or_default() <= has);
+            held.manifest.take_if(|held| held.mount.metadata.generation.unwrap_or_default() <= has);
             held.refused.take_if(|(generation, _)| *generation <= has);
             held.removed || held.manifest.is_some() || held.refused.is_some()
         });
@@ -129,8 +129,9 @@ impl Newest {
 fn newest(file: &Sourced, held: Option<&Held>) -> Sourced {
     let mut sourced = file.clone();
     let Some(held) = held else { return sourced };
-    if let Some(mount) = &held.manifest {
-        sourced.mount = mount.as_ref().clone();
+    if let Some(document) = &held.manifest {
+        sourced.mount = document.mount.clone();
+        sourced.unknown = document.unknown.clone();
         sourced.origin = Origin::Link;
     }
     if held.removed {
@@ -161,14 +162,15 @@ pub fn no_looser(files: &[Sourced], newer: &[Sourced]) -> Vec<Sourced> {
 }
 
 /// Reads a manifest that is to be of that mount and generation.
-fn read(name: &str, uid: &str, generation: i64, yaml: &str) -> Result<RemoteMount, String> {
-    let mut mounts = manifest::parse(yaml.as_bytes()).map_err(|error: ManifestError| error.to_string())?;
-    let Some(mount) = mounts.pop().filter(|_| mounts.is_empty()) else {
+fn read(name: &str, uid: &str, generation: i64, yaml: &str) -> Result<Document, String> {
+    let mut documents = manifest::read(yaml.as_bytes()).map_err(|error: ManifestError| error.to_string())?;
+    let Some(document) = documents.pop().filter(|_| documents.is_empty()) else {
         return Err("holds several documents; one was announced".to_owned());
     };
-    let has = (mount.metadata.name.as_deref(), mount.metadata.uid.as_deref(), mount.metadata.generation);
+    let metadata = &document.mount.metadata;
+    let has = (metadata.name.as_deref(), metadata.uid.as_deref(), metadata.generation);
     if has == (Some(name), Some(uid), Some(generation)) {
-        Ok(mount)
+        Ok(document)
     } else {
         Err(format!("is of another mount or generation than announced: {has:?}"))
     }
@@ -188,7 +190,7 @@ mod tests {
 
     fn file(uid: &str, generation: i64) -> Sourced {
         let mount = manifest::parse(yaml(uid, generation, "").as_bytes()).unwrap().remove(0);
-        Sourced { file: "m.yaml".to_owned(), mount, origin: Origin::File, withdrawn: false }
+        Sourced { file: "m.yaml".to_owned(), ..Sourced::from(mount) }
     }
 
     fn came(uid: &str, generation: i64, extra: &str) -> MountManifest {
@@ -221,6 +223,43 @@ mod tests {
     }
 
     #[test]
+    fn a_text_of_a_newer_operator_is_taken_but_for_what_is_not_known() {
+        let newest = Newest::default();
+        assert_eq!(newest.take(came("u", 2, "suspend: true, colour: red,")), Taken::News);
+        let over = newest.over(&[file("u", 1)]).remove(0);
+        assert_eq!((over.mount.metadata.generation, over.mount.spec.suspend), (Some(2), true));
+        assert_eq!(over.unknown, ["spec.colour"]);
+    }
+
+    #[test]
+    fn a_text_that_cannot_be_taken_loosens_nothing() {
+        use DeletePolicy::{Deny, Propagate, Retain};
+        for (has, newer, wanted) in [
+            (Propagate, Deny, Deny),
+            (Propagate, Retain, Retain),
+            (Retain, Propagate, Retain),
+            (Deny, Propagate, Deny),
+            (Retain, Deny, Deny),
+            (Propagate, Propagate, Propagate),
+        ] {
+            let of = |policy| {
+                let mut file = file("u", 1);
+                file.mount.spec.delete_policy = policy;
+                file
+            };
+            let mut elsewhere = Sourced { withdrawn: has == Propagate, ..of(newer) };
+            elsewhere.mount.spec.path = "/elsewhere".to_owned();
+            let over = no_looser(&[of(has)], &[elsewhere]).remove(0);
+            assert_eq!(
+                (over.mount.spec.delete_policy, over.withdrawn),
+                (wanted, has == Propagate),
+                "{has:?}, {newer:?}"
+            );
+            assert_eq!(over.mount.spec.path, "/m");
+        }
+    }
+
+    #[test]
     fn a_removal_stops_deletes_and_nothing_else_until_the_file_goes() {
         let newest = Newest::default();
         assert_eq!((newest.take(came("u", 2, "")), newest.take(removed("u"))), (Taken::News, Taken::News));
@@ -240,7 +279,7 @@ mod tests {
         assert_eq!(newest.take(came("u", 2, "")), Taken::News);
         let bad = [
             came("u", 3, "metadata: {ttlSeconds: -1},"),
-            came("u", 3, "colour: red,"),
+            came("u", 3, "suspend: red,"),
             MountManifest { uid: "u".to_owned(), ..came("w", 3, "") },
             MountManifest {
                 state: Some(State::Manifest(Manifest { generation: 4, yaml: yaml("u", 3, "") })),

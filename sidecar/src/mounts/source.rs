@@ -10,7 +10,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use remotemount_crds::RemoteMount;
-use remotemount_crds::manifest::{self, MAX_BYTES, ManifestError};
+use remotemount_crds::manifest::{self, Document, MAX_BYTES, ManifestError};
 use serde::Serialize;
 
 use crate::path::FilerPath;
@@ -22,6 +22,8 @@ pub struct Sourced {
     pub file: String,
     /// What it holds.
     pub mount: RemoteMount,
+    /// Its fields that are not known here: a newer operator wrote it.
+    pub unknown: Vec<String>,
     /// Where that came from.
     pub origin: Origin,
     /// It is marked as removed: nothing may be deleted through it (X9).
@@ -41,7 +43,13 @@ pub enum Origin {
 impl From<RemoteMount> for Sourced {
     /// A manifest as if from a file without a name.
     fn from(mount: RemoteMount) -> Self {
-        Self { file: String::new(), mount, origin: Origin::File, withdrawn: false }
+        Self { file: String::new(), mount, unknown: Vec::new(), origin: Origin::File, withdrawn: false }
+    }
+}
+
+impl From<Document> for Sourced {
+    fn from(Document { mount, unknown }: Document) -> Self {
+        Self { unknown, ..Self::from(mount) }
     }
 }
 
@@ -73,8 +81,8 @@ pub fn read(directory: &Path) -> Result<Vec<Sourced>, Vec<FileProblem>> {
     for path in files {
         let file = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         match read_file(&path) {
-            Ok(mounts) => {
-                sourced.extend(mounts.into_iter().map(|mount| Sourced { file: file.clone(), ..Sourced::from(mount) }));
+            Ok(documents) => {
+                sourced.extend(documents.into_iter().map(|read| Sourced { file: file.clone(), ..Sourced::from(read) }));
             }
             Err(Failure::Manifest(ManifestError::Invalid(broken))) => {
                 problems.extend(broken.into_iter().map(|p| FileProblem { file: file.clone(), message: p.to_string() }));
@@ -117,7 +125,7 @@ enum Failure {
     Manifest(ManifestError),
 }
 
-fn read_file(path: &Path) -> Result<Vec<RemoteMount>, Failure> {
+fn read_file(path: &Path) -> Result<Vec<Document>, Failure> {
     let meta = std::fs::metadata(path).map_err(Failure::Io)?;
     if !meta.is_file() {
         // Opening a pipe would wait for ever.
@@ -128,7 +136,7 @@ fn read_file(path: &Path) -> Result<Vec<RemoteMount>, Failure> {
         return Err(Failure::Manifest(ManifestError::TooLarge { size }));
     }
     let bytes = std::fs::read(path).map_err(Failure::Io)?;
-    manifest::parse(&bytes).map_err(Failure::Manifest)
+    manifest::read(&bytes).map_err(Failure::Manifest)
 }
 
 fn files(directory: &Path) -> io::Result<Vec<PathBuf>> {

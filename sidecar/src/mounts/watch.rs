@@ -142,7 +142,19 @@ impl Watch {
             Ok(table) => table,
             Err(error) => return (vec![error.to_string()], false),
         };
-        for Sourced { file, mount, .. } in &sourced {
+        for Sourced { file, mount, unknown, .. } in &sourced {
+            // Once a text: those that stay as they are were told of before.
+            let name = mount.metadata.name.as_deref().unwrap_or_default();
+            if old.iter().any(|before| before.name == name && table.iter().any(|now| Arc::ptr_eq(before, now))) {
+                continue;
+            }
+            if !unknown.is_empty() {
+                tracing::warn!(
+                    mount = name,
+                    fields = unknown.join(", "),
+                    "the manifest has fields that this version does not know: they have no effect here; upgrade the sidecar"
+                );
+            }
             for notice in effect::without_effect(&mount.spec) {
                 tracing::warn!(file, field = notice.field, "{}", notice.message);
             }

@@ -176,3 +176,33 @@ async fn a_text_that_clashes_forbids_all_the_same() {
     operator.until(("clashes", 1), &[&web], |report| report.withdrawn == 1).await;
     assert_eq!(bucket.keys("").await.unwrap().len(), 1);
 }
+
+/// An operator is upgraded before the sidecars that are there: it writes fields that they do not know.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_newer_operator_writes_is_served_and_told_of_once() {
+    let (_, client, web) = cluster("skew").await;
+    let operator = Operator::start(client).await;
+    let bucket = Bucket::create(&s3().await, "skew-bucket").await.unwrap();
+    bucket.put("a", "body", None).await.unwrap();
+    let manifest = Manifest::new("m", "/m", "skew-bucket", &s3().await, "");
+    let newer = |manifest: &Manifest, generation| {
+        published(manifest, generation).replace("spec:", "spec:\n  tier: {class: Cold}")
+    };
+    let sidecar =
+        operator.sidecar(&web, &newer(&manifest.clone().delete_policy("Propagate"), 1)).start().await.unwrap();
+    operator.until(("skew", 1), &[&web], |report| report.ready == 1 && report.failing == 0).await;
+    assert_eq!(get(&sidecar, "/m/a").await.0, 200);
+    let told = || sidecar.log().lines().filter(|line| line.contains("spec.tier")).count();
+    assert!(holds(async || told() == 1).await, "{}", sidecar.log());
+
+    publish(&operator, "skew", 2, &newer(&manifest, 2));
+    serves(&sidecar, 2, "link").await;
+    assert_eq!((delete(&sidecar, "/m/a").await, told()), (403, 2));
+    let beside = Manifest::new("n", "/n", "skew-bucket", &s3().await, "");
+    sidecar.write_manifest("n", &beside.to_yaml()).unwrap();
+    assert!(holds(async || get(&sidecar, "/n/a").await.0 == 200).await);
+    assert_eq!(told(), 2, "not again for what stays as it is:\n{}", sidecar.log());
+    sidecar.write_manifest("n", &beside.to_yaml().replace("spec:", "spec:\n  tier: {class: Cold}")).unwrap();
+    let refused = async || status(&sidecar).await["manifestProblems"].to_string().contains("spec.tier: is no field");
+    assert!(holds(refused).await, "a person's slip is one still");
+}
