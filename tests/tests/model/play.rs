@@ -242,6 +242,10 @@ impl Play<'_> {
             return Ok(());
         }
         ensure!(status == 200 || status == 404, "{status}");
+        // A HEAD is a GET without its body (RFC 9110, 9.3.2): the directory was listed.
+        for name in NAMES.into_iter().filter(|name| name.starts_with("d/")) {
+            self.name(name).listed_unseen();
+        }
         self.check_directory(status == 200)
     }
 
