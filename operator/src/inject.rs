@@ -8,6 +8,7 @@
 //! Invariants: injecting an injected pod changes nothing; nothing that the pod had is removed; a pod that
 //! cannot be served as asked is refused with what to change, never half injected.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use remotemount_crds::RemoteMount;
@@ -43,6 +44,16 @@ pub struct Settings {
         value_parser = clap::value_parser!(u32)
     )]
     pub user: u32,
+}
+
+/// Whether a sidecar could be made of `mount` at all, whatever the pod: what could not be is for its status to say, or it
+/// would refuse each pod of its namespace.
+///
+/// # Errors
+/// What cannot be used, and what to change.
+pub fn usable(mount: &RemoteMount) -> Result<(), Denial> {
+    select::matches(mount, &BTreeMap::new())?;
+    combine::combine(&[Arc::new(mount.clone())], &Value::Null).map(drop)
 }
 
 /// A pod that has its sidecar.

@@ -82,12 +82,12 @@ fn matching(
 ) -> Result<Selection, Denial> {
     let (mut mounts, mut warnings) = (Vec::new(), Vec::new());
     for mount in all {
-        if !matches(mount, labels)? {
-            continue;
-        }
-        match not_to_be_had(mount) {
-            Some(why) => warnings.push(format!("RemoteMount {} is left out: {why}", mount.name_any())),
-            None => mounts.push(Arc::clone(mount)),
+        // A selector that cannot be read is told of by the mount's status, once that is there.
+        match (matches(mount, labels), not_to_be_had(mount)) {
+            (Ok(false), _) => {}
+            (Ok(true), None) => mounts.push(Arc::clone(mount)),
+            (Err(denial), None) => return Err(denial),
+            (_, Some(why)) => warnings.push(format!("RemoteMount {} is left out: {why}", mount.name_any())),
         }
     }
     if mounts.is_empty() {
@@ -120,7 +120,11 @@ fn not_to_be_had(mount: &RemoteMount) -> Option<String> {
     Some(format!("it is not accepted ({}): {}", refused.reason, refused.message))
 }
 
-fn matches(mount: &RemoteMount, labels: &BTreeMap<String, String>) -> Result<bool, Denial> {
+/// Whether the mount's selector takes a pod of these labels.
+///
+/// # Errors
+/// When it is no selector.
+pub fn matches(mount: &RemoteMount, labels: &BTreeMap<String, String>) -> Result<bool, Denial> {
     let Some(selector) = &mount.spec.pod_selector else {
         return Ok(true);
     };

@@ -9,6 +9,8 @@ use kube::ResourceExt as _;
 use remotemount_crds::condition::{ConditionType, Reason};
 use remotemount_crds::{RemoteMount, validate};
 
+use crate::inject;
+
 /// Why a mount is not acted on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
@@ -35,6 +37,9 @@ pub fn judge<'m>(mount: &RemoteMount, siblings: impl IntoIterator<Item = &'m Rem
             older.name_any()
         );
         return Err(Refusal { reason: Reason::PathConflict, message });
+    }
+    if let Err(denial) = inject::usable(mount) {
+        return Err(Refusal { reason: Reason::Invalid, message: denial.to_string() });
     }
     let remote = &mount.spec.remote;
     if let Some(provider) = remote.gcs.as_ref().map(|_| "gcs").or(remote.azure.as_ref().map(|_| "azure")) {
@@ -108,6 +113,25 @@ mod tests {
         elsewhere.metadata.namespace = Some("other".to_owned());
         assert_eq!(judge(&one, [&elsewhere, &mount("below", "/a/b", 1), &mount("beside", "/ab", 1)]), Ok(()));
         assert!(judge(&mount("root", "/", 2), [&mount("other-root", "/", 1)]).is_err());
+    }
+
+    #[test]
+    fn what_would_refuse_every_pod_is_refused_itself() {
+        let good = mount("good", "/a", 1);
+        assert_eq!(judge(&good, []), Ok(()));
+        let with = |change: serde_json::Value| {
+            let mut value = serde_json::to_value(&good).unwrap();
+            json_patch::merge(&mut value["spec"], &change);
+            serde_json::from_value::<RemoteMount>(value).unwrap()
+        };
+        let memory = |memory: &str| serde_json::json!({"sidecar": {"resources": {"limits": {"memory": memory}}}});
+        let selector = serde_json::json!({"podSelector": {"matchExpressions": [{"key": "a b", "operator": "Foo", "values": ["x"]}]}});
+        let limit = serde_json::json!({"cache": {"sizeLimit": "99999999999999999E"}});
+        for change in [memory("abc"), memory("-1"), selector, limit] {
+            let refusal = judge(&with(change.clone()), []).expect_err(&change.to_string());
+            assert_eq!(refusal.reason, Reason::Invalid, "{change}");
+            assert!(refusal.message.contains("good"), "{}", refusal.message);
+        }
     }
 
     #[test]
