@@ -79,6 +79,10 @@ async fn lookup_tells_what_the_bucket_has() -> Result<()> {
     assert_eq!(remote.remote_e_tag, etag);
     assert_eq!((remote.storage_name.as_str(), remote.remote_size), ("m", 7));
     assert_eq!((remote.remote_mtime, remote.remote_content_encoding.as_deref()), (attributes.mtime, Some("")));
+    // The answer is out before the LIST beside the HEAD is.
+    while stage.proxy.total() < 2 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
     let seen = stage.proxy.total();
     lookup(&mut filer, "/m/dir", "a b.txt").await?;
     assert_eq!(stage.proxy.total(), seen, "known by now, at every door");
