@@ -25,6 +25,7 @@ use kube::api::{Api, ObjectMeta, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::runtime::wait::{await_condition, conditions};
 use kube::{Client, Config};
+use serde_json::Value;
 use tokio::sync::{Mutex, OnceCell};
 use tokio::time::{Instant, sleep, timeout};
 
@@ -181,21 +182,26 @@ impl ControlPlane {
     pub async fn install_crd(&self) -> Result<()> {
         let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../crds/remotemounts.yaml");
         let file = file.to_str().context("the path of the CRD is not text")?;
-        self.kubectl(&["apply", "--server-side", "-f", file]).await?.success()?;
+        // The index of descriptions is dated to the second: a kubectl that had cached it just before would be told that
+        // nothing has changed. So this one keeps its cache to itself.
+        let own_cache = self.folder().join("before-the-crd");
+        let own_cache = format!("--cache-dir={}", own_cache.display());
+        self.kubectl(&["apply", "--server-side", &own_cache, "-f", file]).await?.success()?;
         let client = self.client().await?;
         let crds: Api<CustomResourceDefinition> = Api::all(client.clone());
         let established = await_condition(crds, "remotemounts.remotemount.dev", conditions::is_crd_established());
         timeout(READY_LIMIT, established).await.context("the CRD is not established")??;
-        // Its description follows about a second later; `kubectl explain` reads it.
+        // Its description follows about a second later. `kubectl explain` looks for it in the index, which may
+        // name it later than the document itself can be had.
         let described = async {
-            let path = format!("/openapi/v3/apis/{}", remotemount_crds::API_VERSION);
+            let path = format!("apis/{}", remotemount_crds::API_VERSION);
             loop {
-                let request = http::Request::get(&path).body(Vec::new())?;
-                match client.request_text(request).await {
-                    Ok(text) if text.contains(remotemount_crds::KIND) => return anyhow::Ok(()),
-                    Ok(_) => {}
-                    Err(kube::Error::Api(status)) if status.code == 404 => {}
-                    Err(error) => return Err(error.into()),
+                let index: Value = client.request(http::Request::get("/openapi/v3").body(Vec::new())?).await?;
+                if let Some(document) = index["paths"][&path]["serverRelativeURL"].as_str() {
+                    let text = client.request_text(http::Request::get(document).body(Vec::new())?).await?;
+                    if text.contains(remotemount_crds::KIND) {
+                        return anyhow::Ok(());
+                    }
                 }
                 sleep(POLL).await;
             }
