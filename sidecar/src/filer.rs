@@ -142,12 +142,6 @@ impl Filer {
         self.0.store.entries()
     }
 
-    /// Whether a mount table is in force.
-    #[must_use]
-    pub fn is_ready(&self) -> bool {
-        self.0.mounts.load().number > 0
-    }
-
     /// Which halves of the name are hidden for good (X1).
     ///
     /// # Errors

@@ -24,6 +24,7 @@ use crate::clock;
 use crate::crash;
 use crate::entry::{File, Millis, Node, Pointer};
 use crate::events::{Cause, Origin};
+use crate::filer::flight::Publisher;
 use crate::filer::intents::Begun;
 use crate::filer::lookup::Question;
 use crate::filer::{Filer, FilerError, PERSIST};
@@ -138,9 +139,11 @@ impl Filer {
         }
         let key = (mount.id, rel.clone(), order.clone(), mount.delete_policy as u8);
         let deletion = Deletion { filer: self.clone(), mount: Arc::clone(mount), rel: rel.clone(), order };
-        let answer = self.0.deletes.join(&self.0.tasks, key, |publisher| async move {
+        let start = |publisher: Publisher<DeleteAnswer>| async move {
             publisher.publish(Box::pin(deletion.run()).await);
-        });
+        };
+        // What one delete came to says nothing of the next.
+        let answer = self.0.deletes.join(&self.0.tasks, key, |_| false, start);
         answer.await.unwrap_or_else(|| Err(FilerError::lost(mount, &rel)))
     }
 }

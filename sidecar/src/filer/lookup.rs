@@ -135,21 +135,25 @@ impl Filer {
         let key = (mount.id, rel.clone(), question);
         // Others may join who want it described.
         let want = if want == Want::Any { Want::Described } else { want };
-        let (filer, mount, rel) = (self.clone(), Arc::clone(mount), rel.clone());
-        self.0
-            .flights
-            .join(&self.0.tasks, key, move |publisher| async move {
-                let asked = clock::now();
-                // A flight may have landed between this caller's look at the store and now.
-                let known = filer.known(&mount, &rel, want);
-                let decided = !filer.0.intents.covers(mount.id, &rel);
-                let landed = decided && Age::of(&known, want, &mount, asked) == Age::Fresh;
-                if landed || (known.is_empty() && filer.0.negatives.absent(mount.id, &rel, asked)) {
-                    return publisher.publish(Ok(known));
-                }
-                Flight { filer: &filer, mount: &mount, rel: &rel, known, asked }.fly(question, publisher).await;
-            })
-            .await
+        let good = |answer: &Answer| answer.as_ref().is_ok_and(|node| self.holds(mount, rel, want, node, clock::now()));
+        let (filer, of, at) = (self.clone(), Arc::clone(mount), rel.clone());
+        let start = move |publisher: Publisher<Answer>| async move {
+            let asked = clock::now();
+            // A flight may have landed between this caller's look at the store and now.
+            let known = filer.known(&of, &at, want);
+            if filer.holds(&of, &at, want, &known, asked) {
+                return publisher.publish(Ok(known));
+            }
+            Flight { filer: &filer, mount: &of, rel: &at, known, asked }.fly(question, publisher).await;
+        };
+        self.0.flights.join(&self.0.tasks, key, good, start).await
+    }
+
+    /// Whether this can be told without asking the remote.
+    fn holds(&self, mount: &Mount, rel: &RelPath, want: Want, known: &Node, now: Millis) -> bool {
+        let decided = !self.0.intents.covers(mount.id, rel);
+        (decided && Age::of(known, want, mount, now) == Age::Fresh)
+            || (known.is_empty() && self.0.negatives.absent(mount.id, rel, now))
     }
 }
 
