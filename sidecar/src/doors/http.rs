@@ -101,11 +101,11 @@ impl HttpDoor {
         // A body is not read: nothing that is served here has one.
         let asked = Asked::read(request.into_parts().0)?;
         if asked.directory {
-            return if asked.metadata {
-                metadata::answer(&self.filer.lookup(&asked.path, Want::Directory).await?)
-            } else {
-                directory::answer(&self.filer, &asked).await
-            };
+            if !asked.metadata && !asked.head {
+                return directory::answer(&self.filer, &asked).await;
+            }
+            let found = self.filer.lookup(&asked.path, Want::Directory).await?;
+            return if asked.metadata { metadata::answer(&found) } else { Ok(directory::head(&asked, &found)) };
         }
         // Most answers need what a listing does not tell (R3); a plain GET learns it from the read.
         let plain = !asked.head && !asked.metadata && !conditional::present(&asked.headers);
@@ -116,6 +116,9 @@ impl HttpDoor {
         }
         if asked.metadata {
             return metadata::answer(&found);
+        }
+        if found.node.file.is_none() && asked.head {
+            return Ok(directory::head(&asked, &found));
         }
         if found.node.file.is_none() {
             return directory::answer(&self.filer, &asked).await;

@@ -47,6 +47,26 @@ async fn d1_listings_merge_and_are_good_for_their_time() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn l2_a_head_of_a_directory_looks_and_does_not_list() -> Result<()> {
+    let stage = Stage::with(Kind::Moto, "l2-head-of-directory", |m| m).await?;
+    fill(&stage, 1200).await?;
+    for path in ["/m/d/", "/m/d"] {
+        let head = stage.head(path).await?;
+        assert_eq!(head.status(), 200);
+        assert_eq!(head.headers().get("content-length"), None, "nobody knows how long the listing is");
+        assert_eq!(head.headers()["content-type"], "text/html; charset=utf-8");
+        assert_eq!(head.headers()["vary"], "Accept");
+    }
+    let asked = stage.proxy.seen();
+    let lists = asked.iter().filter(|seen| seen.operation == Operation::List);
+    let limits: Vec<_> = lists.map(|seen| seen.parameter("max-keys")).collect();
+    assert_eq!(limits, [Some("1".to_owned()), Some("1".to_owned())], "one object tells that it is there");
+    assert_eq!(stage.proxy.total(), 3, "the second time the file of that name was asked for, too");
+    assert_eq!(stage.head("/m/nowhere/").await?.status(), 404);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn d1_listings_stream_and_resume_by_name() -> Result<()> {
     let stage = Stage::with(Kind::Moto, "d1-resume", |m| m).await?;
     let mut wanted: Vec<String> = fill(&stage, 2300).await?.into_iter().collect();

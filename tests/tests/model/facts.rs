@@ -71,14 +71,6 @@ impl Name {
         }
     }
 
-    /// A listing was asked for that its caller did not see, as a HEAD of a directory is: what is there counts as shown.
-    pub fn listed_unseen(&mut self) {
-        let now = self.now().map(str::to_owned);
-        if let (Some(shown), Some(now)) = (&mut self.shown, now) {
-            shown.insert(now);
-        }
-    }
-
     /// A delete that went through the filer has taken it away: only a version that was shown, if one was.
     pub fn deleted(&mut self) -> Result<(), String> {
         let wrong = match (self.now(), &self.shown) {

@@ -194,26 +194,6 @@ impl Play<'_> {
     }
 
     async fn lookup(&mut self, name: &'static str) -> Result<()> {
-        self.twice(name, async |play: &mut Self| play.look_up(name).await).await
-    }
-
-    async fn read(&mut self, name: &'static str) -> Result<()> {
-        self.twice(name, async |play: &mut Self| play.read_once(name).await).await
-    }
-
-    /// An answer is shared with whoever asks until it is kept, which takes a moment; what was told a moment ago may
-    /// therefore be told again, and after that moment not.
-    async fn twice(&mut self, name: &'static str, ask: impl AsyncFn(&mut Self) -> Result<()>) -> Result<()> {
-        match ask(self).await {
-            Err(_) if self.exact => {
-                tokio::time::sleep(Duration::from_millis(300)).await;
-                ask(self).await.with_context(|| format!("{name}, asked again"))
-            }
-            told => told,
-        }
-    }
-
-    async fn look_up(&mut self, name: &'static str) -> Result<()> {
         let answer = self.stage.client.head(self.url(name)).send().await?;
         let status = answer.status().as_u16();
         if self.failed(status, "")? {
@@ -229,7 +209,7 @@ impl Play<'_> {
         self.name(name).looked_up(state, exact).map_err(anyhow::Error::msg)
     }
 
-    async fn read_once(&mut self, name: &'static str) -> Result<()> {
+    async fn read(&mut self, name: &'static str) -> Result<()> {
         let answer = self.stage.client.get(self.url(name)).send().await?;
         let status = answer.status().as_u16();
         let etag = answer.headers().get("etag").map(|etag| etag.to_str().map(str::to_owned)).transpose()?;
@@ -262,10 +242,6 @@ impl Play<'_> {
             return Ok(());
         }
         ensure!(status == 200 || status == 404, "{status}");
-        // A HEAD is a GET without its body (RFC 9110, 9.3.2): the directory was listed.
-        for name in NAMES.into_iter().filter(|name| name.starts_with("d/")) {
-            self.name(name).listed_unseen();
-        }
         self.check_directory(status == 200)
     }
 

@@ -4,6 +4,7 @@
 //! gives an error status, never a shorter directory (D2). `LastFileName` names the place to resume
 //! after; for a directory it ends in a slash, since a file of the same name may stand beside it.
 
+use bytes::Bytes;
 use http::StatusCode;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue, VARY, WARNING};
 use serde::Serialize;
@@ -13,8 +14,8 @@ use crate::doors::http::error::Refusal;
 use crate::doors::http::metadata::{self, EntryJson};
 use crate::doors::http::request::Asked;
 use crate::doors::http::{Answer, full, page};
-use crate::filer::Filer;
 use crate::filer::list::{Listed, Selection};
+use crate::filer::{Filer, Found};
 use crate::store::{Child, Cursor};
 
 /// Says how many keys directly in the directory no path can name (M2).
@@ -32,7 +33,16 @@ struct ListingJson<'l> {
     empty_folder: bool,
 }
 
-/// Answers a GET or HEAD of the directory.
+/// Answers a HEAD of the directory: it is there, and nobody lists it to say so. What only the listing could tell is
+/// left out, as RFC 9110, 9.3.2, allows.
+#[must_use]
+pub fn head(asked: &Asked, found: &Found) -> Answer {
+    let mut answer = full(StatusCode::OK, Bytes::new());
+    describe(&mut answer, asked.json, found.stale);
+    answer
+}
+
+/// Answers a GET of the directory.
 ///
 /// # Errors
 /// When there is no such directory, or it cannot be listed as far as was asked.
@@ -47,15 +57,22 @@ pub async fn answer(filer: &Filer, asked: &Asked) -> Result<Answer, Refusal> {
     let selection = Selection { after, limit: asked.limit, keep: &keep };
     let listed = filer.list(&asked.path, &selection).await?;
     let mut answer = if asked.json { as_json(asked, &listed) } else { as_page(asked, &listed) };
-    let headers = answer.headers_mut();
-    headers.insert(VARY, HeaderValue::from_static("Accept"));
-    if listed.stale {
-        headers.insert(WARNING, HeaderValue::from_static("110 - \"Response is Stale\""));
-    }
+    describe(&mut answer, asked.json, listed.stale);
     if listed.unnameable > 0 {
-        headers.insert(UNNAMEABLE, HeaderValue::from(listed.unnameable));
+        answer.headers_mut().insert(UNNAMEABLE, HeaderValue::from(listed.unnameable));
     }
     Ok(answer)
+}
+
+/// What GET and HEAD say alike.
+fn describe(answer: &mut Answer, json: bool, stale: bool) {
+    let form = if json { "application/json" } else { "text/html; charset=utf-8" };
+    let headers = answer.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(form));
+    headers.insert(VARY, HeaderValue::from_static("Accept"));
+    if stale {
+        headers.insert(WARNING, HeaderValue::from_static("110 - \"Response is Stale\""));
+    }
 }
 
 fn as_json(asked: &Asked, listed: &Listed) -> Answer {
@@ -81,6 +98,5 @@ fn as_page(asked: &Asked, listed: &Listed) -> Answer {
     let length = HeaderValue::from(text.len());
     let mut answer = full(StatusCode::OK, text.into());
     answer.headers_mut().insert(CONTENT_LENGTH, length);
-    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
     answer
 }
