@@ -28,10 +28,6 @@ pub use remote_mount::{
 pub use status::RemoteMountStatus;
 pub use validate::{Problem, validate};
 
-/// API group of every resource of the project.
-pub const GROUP: &str = "remotemount.dev";
-/// The version served and stored.
-pub const VERSION: &str = "v1alpha1";
 /// `apiVersion` as it stands in a manifest.
 pub const API_VERSION: &str = "remotemount.dev/v1alpha1";
 /// `kind` as it stands in a manifest.

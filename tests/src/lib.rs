@@ -6,11 +6,13 @@
 //! ([`control_plane`]). All of it listens on loopback only,
 //! and whatever is started ends with the value that stands for it, or with the test process.
 //!
-//! It knows the contract only through the doors: nothing here reaches into the sidecar's code.
+//! It knows the contract only through the doors: nothing here reaches into the sidecar's code, but for
+//! the streams of a [`crowd`].
 #![forbid(unsafe_code)]
 
 pub mod bucket;
 pub mod control_plane;
+pub mod crowd;
 pub mod manifest;
 pub mod node;
 pub mod operator;

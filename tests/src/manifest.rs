@@ -24,9 +24,6 @@ pub struct Manifest {
     listing_ttl: u64,
     stale_if_error: Option<u64>,
     timeout: Option<u64>,
-    s3_lines: Vec<String>,
-    remote_lines: Vec<String>,
-    metadata_lines: Vec<String>,
     spec_lines: Vec<String>,
 }
 
@@ -45,9 +42,6 @@ impl Manifest {
             listing_ttl: 60,
             stale_if_error: None,
             timeout: None,
-            s3_lines: Vec::new(),
-            remote_lines: Vec::new(),
-            metadata_lines: Vec::new(),
             spec_lines: Vec::new(),
         }
     }
@@ -104,24 +98,6 @@ impl Manifest {
         self
     }
 
-    /// A line of YAML under `spec.remote`.
-    pub fn remote_line(mut self, line: &str) -> Manifest {
-        self.remote_lines.push(line.to_owned());
-        self
-    }
-
-    /// A line of YAML under `spec.remote.s3`.
-    pub fn s3_line(mut self, line: &str) -> Manifest {
-        self.s3_lines.push(line.to_owned());
-        self
-    }
-
-    /// A line of YAML under `spec.metadata`.
-    pub fn metadata_line(mut self, line: &str) -> Manifest {
-        self.metadata_lines.push(line.to_owned());
-        self
-    }
-
     /// The manifest as YAML.
     pub fn to_yaml(&self) -> String {
         let mut lines = vec![
@@ -133,7 +109,6 @@ impl Manifest {
             "  remote:".to_owned(),
         ];
         lines.extend(self.timeout.map(|seconds| format!("    timeoutSeconds: {seconds}")));
-        lines.extend(self.remote_lines.iter().map(|line| format!("    {line}")));
         lines.push("    s3:".to_owned());
         lines.push(format!("      bucket: {}", quote(&self.bucket)));
         if !self.prefix.is_empty() {
@@ -142,7 +117,6 @@ impl Manifest {
         lines.push(format!("      endpoint: {}", quote(&self.endpoint)));
         lines.push("      region: \"us-east-1\"".to_owned());
         lines.push("      addressing: \"Path\"".to_owned());
-        lines.extend(self.s3_lines.iter().map(|line| format!("      {line}")));
         lines.push("  credentials:".to_owned());
         lines.push(format!("    secretRef: {{name: {}}}", quote(&self.secret)));
         lines.push("  metadata:".to_owned());
@@ -150,7 +124,6 @@ impl Manifest {
         lines.push(format!("    negativeTTLSeconds: {}", self.negative_ttl));
         lines.push(format!("    listingTTLSeconds: {}", self.listing_ttl));
         lines.extend(self.stale_if_error.map(|seconds| format!("    staleIfErrorSeconds: {seconds}")));
-        lines.extend(self.metadata_lines.iter().map(|line| format!("    {line}")));
         lines.extend(self.spec_lines.iter().map(|line| format!("  {line}")));
         lines.join("\n") + "\n"
     }

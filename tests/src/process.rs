@@ -7,7 +7,7 @@
 //! Never signals anything but a child it started, by pid.
 
 use std::collections::HashSet;
-use std::fs::OpenOptions;
+use std::fs::{self, OpenOptions};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -20,6 +20,22 @@ use anyhow::{Context, Result, bail};
 
 /// How much of a log [`Process::log_tail`] shows.
 const TAIL_LINES: usize = 40;
+
+/// The resident memory of a process, in KiB.
+///
+/// # Errors
+/// There is no such process.
+pub fn rss_kib(pid: u32) -> Result<u64> {
+    let path = format!("/proc/{pid}/status");
+    let status = fs::read_to_string(&path).with_context(|| format!("reading {path}"))?;
+    status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))
+        .and_then(|rest| rest.split_whitespace().next())
+        .with_context(|| format!("no VmRSS in {path}"))?
+        .parse()
+        .context("reading VmRSS")
+}
 
 /// A running program, its output going to a log file.
 #[derive(Debug)]

@@ -19,7 +19,7 @@ use tempfile::TempDir;
 use tokio::time::timeout;
 
 use crate::manifest::{Manifest, PLAIN_SECRET, SECRET};
-use crate::process::{Process, free_port};
+use crate::process::{Process, free_port, rss_kib};
 use crate::s3_server::{ACCESS_KEY, PLAIN_ACCESS_KEY, PLAIN_SECRET_KEY, SECRET_KEY};
 use crate::wire;
 
@@ -294,15 +294,7 @@ impl Sidecar {
 
     /// Resident memory in KiB.
     pub fn rss_kib(&self) -> Result<u64> {
-        let path = format!("/proc/{}/status", self.pid());
-        let status = fs::read_to_string(&path).with_context(|| format!("reading {path}"))?;
-        status
-            .lines()
-            .find_map(|line| line.strip_prefix("VmRSS:"))
-            .and_then(|rest| rest.split_whitespace().next())
-            .with_context(|| format!("no VmRSS in {path}"))?
-            .parse()
-            .context("reading VmRSS")
+        rss_kib(self.pid())
     }
 
     /// All it has logged, over all restarts.

@@ -38,8 +38,7 @@ fn deploy(file: &str) -> String {
 }
 
 fn document(text: &str) -> Vec<Value> {
-    let documents = text.split("\n---\n").filter(|text| text.lines().any(|line| !line.starts_with('#')));
-    documents.map(|text| serde_yaml::from_str::<Value>(text).unwrap()).collect()
+    serde_saphyr::from_multiple(text).unwrap()
 }
 
 /// The pod that a controller makes of a document.

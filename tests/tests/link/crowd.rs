@@ -6,67 +6,30 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::stream::{self, StreamExt as _};
-use remotemount_crds::control::control_client::ControlClient;
-use remotemount_crds::control::sidecar_message::Message;
-use remotemount_crds::control::{
-    Hello, MountRef, MountStatus, OperatorMessage, Reachability, Remote, SidecarMessage, Status,
-};
+use remotemount_crds::control::OperatorMessage;
 use remotemount_operator::control::changes::MountKey;
 use remotemount_operator::control::report::SAMPLES;
-use remotemount_sidecar::link::connect::connect;
-use remotemount_sidecar::link::settings::Settings;
+use remotemount_tests::crowd::Member;
+use remotemount_tests::process;
 use tokio::sync::watch;
-use tonic::{Request, Streaming};
+use tonic::Streaming;
 
 use crate::stage::{Operator, TestPod, UID, cluster, holds, pod};
 
 const CROWD: usize = 500;
 
+/// This process: both ends are in it.
 fn rss_kib() -> u64 {
-    let status = fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse().unwrap()
+    process::rss_kib(std::process::id()).unwrap()
 }
 
-/// A mount whose remote answers, or does not.
-fn state(reachable: bool) -> Status {
-    let remote = if reachable {
-        Remote { reachability: Reachability::Reachable.into(), since_millis: 1, ..Remote::default() }
-    } else {
-        Remote {
-            reachability: Reachability::Unreachable.into(),
-            reason: "Unavailable".to_owned(),
-            message: "the remote is unavailable".to_owned(),
-            since_millis: 2,
-        }
-    };
-    let mount = MountStatus { remote: Some(remote), ..MountStatus::default() };
-    let mount = MountStatus { name: "m".to_owned(), uid: UID.to_owned(), generation: 1, ..mount };
-    Status { mounts: vec![mount], ..Status::default() }
-}
-
-/// One sidecar's stream: Hello, then what `states` says whenever that changes.
+/// The stream of that pod's sidecar.
 async fn join(operator: &Operator, pod: &TestPod, states: watch::Receiver<bool>) -> Streaming<OperatorMessage> {
     let token = operator.file(&format!("{}.token", pod.uid));
     fs::write(&token, &pod.token).unwrap();
     let endpoint = format!("https://{}", operator.address);
-    let target = Settings::new(&endpoint, operator.file("ca.crt"), token).unwrap().read().unwrap();
-    let mut client = ControlClient::with_origin(connect(&target).await.unwrap(), endpoint.parse().unwrap());
-    let mount = MountRef { name: "m".to_owned(), uid: UID.to_owned(), generation: 1 };
-    let hello = Message::Hello(Hello { mounts: vec![mount], ..Hello::default() });
-    let statuses = stream::unfold((states, true), |(mut states, first)| async move {
-        if !first {
-            states.changed().await.ok()?;
-        }
-        let reachable = *states.borrow_and_update();
-        Some((Message::Status(state(reachable)), (states, false)))
-    });
-    let messages = stream::iter([hello]).chain(statuses);
-    let mut request = Request::new(messages.map(|message| SidecarMessage { message: Some(message) }));
-    request.metadata_mut().insert("authorization", format!("Bearer {}", pod.token).parse().unwrap());
-    let mut down = client.connect(request).await.unwrap().into_inner();
-    assert!(down.message().await.unwrap().is_some(), "a welcome");
-    down
+    let member = Member { endpoint: &endpoint, ca: &operator.file("ca.crt"), token: &token, mount: ("m", UID) };
+    member.join(states).await.unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

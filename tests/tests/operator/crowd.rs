@@ -9,41 +9,21 @@ use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use kube::Api;
 use kube::api::PostParams;
-use remotemount_crds::control::control_client::ControlClient;
-use remotemount_crds::control::sidecar_message::Message;
-use remotemount_crds::control::{
-    Hello, MountRef, MountStatus, OperatorMessage, Reachability, Remote, SidecarMessage, Status,
-};
+use remotemount_crds::control::OperatorMessage;
 use remotemount_crds::names;
-use remotemount_sidecar::link::connect::connect;
-use remotemount_sidecar::link::settings::Settings;
 use remotemount_tests::control_plane::Controllers;
+use remotemount_tests::crowd::Member;
 use remotemount_tests::operator::{ACCOUNT, NAMESPACE};
+use remotemount_tests::process::rss_kib;
 use serde_json::json;
 use tokio::sync::watch;
-use tonic::{Request, Streaming};
+use tonic::Streaming;
 
 use crate::stage::{Cluster, Stage, until};
 
 const CROWD: usize = 500;
 
-fn status(uid: &str, reachable: bool) -> Status {
-    let remote = if reachable {
-        Remote { reachability: Reachability::Reachable.into(), since_millis: 1, ..Remote::default() }
-    } else {
-        Remote {
-            reachability: Reachability::Unreachable.into(),
-            reason: "Unavailable".to_owned(),
-            message: "the remote is unavailable".to_owned(),
-            since_millis: 2,
-        }
-    };
-    let mount = MountStatus { remote: Some(remote), ..MountStatus::default() };
-    let mount = MountStatus { name: "m".to_owned(), uid: uid.to_owned(), generation: 1, ..mount };
-    Status { mounts: vec![mount], ..Status::default() }
-}
-
-/// One sidecar's stream: Hello, then what `states` says whenever that changes.
+/// The stream of that pod's sidecar.
 async fn join(
     stage: &Stage<'_>,
     uid: &str,
@@ -51,31 +31,10 @@ async fn join(
     states: watch::Receiver<bool>,
 ) -> Result<Streaming<OperatorMessage>> {
     let folder = stage.cluster.plane.folder();
-    let (ca, file) = (folder.join("crowd-ca.crt"), folder.join(format!("{pod}.token")));
-    let token = stage.cluster.plane.pod_token(&stage.namespace, pod, names::AUDIENCE).await?;
-    fs::write(&file, &token)?;
+    let (ca, token) = (folder.join("crowd-ca.crt"), folder.join(format!("{pod}.token")));
+    fs::write(&token, stage.cluster.plane.pod_token(&stage.namespace, pod, names::AUDIENCE).await?)?;
     let endpoint = stage.cluster.operator.lock().await.control_endpoint();
-    let target = Settings::new(&endpoint, ca, file)?.read()?;
-    let mut client = ControlClient::with_origin(connect(&target).await?, endpoint.parse()?);
-    let mount = MountRef { name: "m".to_owned(), uid: uid.to_owned(), generation: 1 };
-    let hello = Message::Hello(Hello { mounts: vec![mount], ..Hello::default() });
-    let uid = uid.to_owned();
-    let statuses = stream::unfold((states, true), move |(mut states, first)| {
-        let uid = uid.clone();
-        async move {
-            if !first {
-                states.changed().await.ok()?;
-            }
-            let reachable = *states.borrow_and_update();
-            Some((Message::Status(status(&uid, reachable)), (states, false)))
-        }
-    });
-    let messages = stream::iter([hello]).chain(statuses);
-    let mut request = Request::new(messages.map(|message| SidecarMessage { message: Some(message) }));
-    request.metadata_mut().insert("authorization", format!("Bearer {token}").parse()?);
-    let mut down = client.connect(request).await?.into_inner();
-    down.message().await?.context("no welcome")?;
-    Ok(down)
+    Member { endpoint: &endpoint, ca: &ca, token: &token, mount: ("m", uid) }.join(states).await
 }
 
 /// Writes of the mount's status so far.
@@ -84,12 +43,6 @@ fn writes(cluster: &Cluster) -> Result<usize> {
     let requests = cluster.plane.requests()?;
     let own = requests.iter().filter(|request| request.user == user && request.subresource == "status");
     Ok(own.filter(|request| request.is_write()).count())
-}
-
-fn rss_kib(pid: u32) -> Result<u64> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = status.lines().find(|line| line.starts_with("VmRSS:")).context("no VmRSS")?;
-    Ok(line.split_whitespace().nth(1).context("no number")?.parse()?)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
