@@ -4,10 +4,13 @@
 CARGO ?= cargo
 export REMOTEMOUNT_TOOLS ?= $(HOME)/.cache/remotemount/tools
 DENY_VERSION := 0.20.2
+# What is shipped is static, and says nothing of the machine that built it.
+HOST := $(shell rustc -vV | sed -n 's/^host: //p')
+STATIC := -C target-feature=+crt-static --remap-path-prefix=$(CURDIR)= --remap-path-prefix=$(or $(CARGO_HOME),$(HOME)/.cargo)=cargo
 # The sidecar that crash tests stop; with the whole workspace selected, no dependency is built a second time for it.
 CRASH := --workspace --features remotemount-sidecar/crash-points --bin remotemount-sidecar-crash
 
-.PHONY: help demo demo-sidecar test lint bench tools servers crds clean
+.PHONY: help demo demo-sidecar test lint bench tools servers programs images crds clean
 
 help: ## What can be made
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed 's/:.*## /\t/' | expand -t 14
@@ -43,6 +46,14 @@ lint: ## Clippy without warnings; licences and bans where cargo-deny can be buil
 bench: servers ## Ratios against SeaweedFS's filer and nginx, written to bench/
 	$(CARGO) build --locked --release -p remotemount-sidecar -p remotemount-tests --bins
 	@$(CARGO) run --locked -q --release -p remotemount-tests --bin bench
+
+programs: ## Both programs for containers, static and stripped, into dist/
+	RUSTFLAGS="$(STATIC)" $(CARGO) build --locked --release --target $(HOST) -p remotemount-operator -p remotemount-sidecar --bins
+	@mkdir -p dist
+	@install -m 0755 target/$(HOST)/release/remotemount-operator target/$(HOST)/release/remotemount-sidecar dist/
+
+images: programs ## The images as archives for docker load, ctr and skopeo: dist/operator.tar, dist/sidecar.tar
+	@$(CARGO) run --locked -q -p remotemount-tests --bin images
 
 crds: ## Writes crds/remotemounts.yaml from the types
 	$(CARGO) run --locked -q -p remotemount-crds --features crdgen --bin crdgen > crds/remotemounts.yaml

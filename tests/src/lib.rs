@@ -13,6 +13,7 @@
 pub mod bucket;
 pub mod control_plane;
 pub mod crowd;
+pub mod dockerfile;
 pub mod manifest;
 pub mod node;
 pub mod oci;

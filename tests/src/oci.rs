@@ -33,6 +33,7 @@ mod layer;
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
@@ -255,6 +256,8 @@ fn write_whole(to: &Path, bytes: &[u8]) -> Result<()> {
     let mut file =
         tempfile::NamedTempFile::new_in(folder).with_context(|| format!("writing to {}", folder.display()))?;
     file.write_all(bytes)?;
+    // A temporary file is for its owner alone.
+    file.as_file().set_permissions(fs::Permissions::from_mode(0o644))?;
     file.persist(to).with_context(|| format!("writing {}", to.display()))?;
     Ok(())
 }
