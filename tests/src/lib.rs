@@ -3,7 +3,7 @@
 //! Real S3 servers ([`s3_server`]) with buckets to fill ([`bucket`]), a proxy in front of them that
 //! counts requests and breaks them on demand ([`proxy`]), the real sidecar binary ([`sidecar`],
 //! [`manifest`]) and a plain socket to speak to it ([`wire`]), and a real Kubernetes control plane
-//! ([`control_plane`]). All of it listens on loopback only,
+//! ([`control_plane`]) with a real Helm ([`helm`]). All of it listens on loopback only,
 //! and whatever is started ends with the value that stands for it, or with the test process.
 //!
 //! It knows the contract only through the doors: nothing here reaches into the sidecar's code.
@@ -11,6 +11,7 @@
 
 pub mod bucket;
 pub mod control_plane;
+pub mod helm;
 pub mod manifest;
 pub mod node;
 pub mod operator;
