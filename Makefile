@@ -10,13 +10,14 @@ STATIC := -C target-feature=+crt-static --remap-path-prefix=$(CURDIR)= --remap-p
 # The sidecar that crash tests stop; with the whole workspace selected, no dependency is built a second time for it.
 CRASH := --workspace --features remotemount-sidecar/crash-points --bin remotemount-sidecar-crash
 
-.PHONY: help demo demo-sidecar test lint bench tools servers programs images crds clean
+.PHONY: help demo demo-sidecar test lint bench tools servers programs images crds manifests clean
 
 help: ## What can be made
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed 's/:.*## /\t/' | expand -t 14
 
-tools: servers ## All that tests and demo run against: S3 servers, and Kubernetes, built once (Go 1.26, minutes)
+tools: servers ## All that tests and demo run against: S3 servers, and Kubernetes and Helm, built once (Go 1.26, minutes)
 	@bash tests/tools/control-plane.sh >/dev/null
+	@bash tests/tools/helm.sh >/dev/null
 
 servers: ## Installs the S3 servers, which is all that bench and demo-sidecar need
 	@bash tests/tools/install.sh >/dev/null
@@ -55,8 +56,12 @@ programs: ## Both programs for containers, static and stripped, into dist/
 images: programs ## The images as archives for docker load, ctr and skopeo: dist/operator.tar, dist/sidecar.tar
 	@$(CARGO) run --locked -q -p remotemount-tests --bin images
 
-crds: ## Writes crds/remotemounts.yaml from the types
+crds: ## Writes crds/remotemounts.yaml from the types, and its copy in the chart
 	$(CARGO) run --locked -q -p remotemount-crds --features crdgen --bin crdgen > crds/remotemounts.yaml
+	cp crds/remotemounts.yaml charts/remotemount/files/remotemounts.yaml
+
+manifests: ## Writes dist/install.yaml, the chart with its defaults, for kubectl apply --server-side (HELM names a helm of yours)
+	@bash charts/manifests.sh dist/install.yaml $(if $(REGISTRY),--set global.imageRegistry=$(REGISTRY))
 
 clean: ## Removes what was built; tools stay
 	$(CARGO) clean

@@ -3,8 +3,8 @@
 //! Real S3 servers ([`s3_server`]) with buckets to fill ([`bucket`]), a proxy in front of them that
 //! counts requests and breaks them on demand ([`proxy`]), the real sidecar binary ([`sidecar`],
 //! [`manifest`]) and a plain socket to speak to it ([`wire`]), and a real Kubernetes control plane
-//! ([`control_plane`]). Images are written by [`oci`]. All of it listens on loopback only, and
-//! whatever is started ends with the value that stands for it, or with the test process.
+//! ([`control_plane`]) with a real Helm ([`helm`]). Images are written by [`oci`]. All of it listens on
+//! loopback only, and whatever is started ends with the value that stands for it, or with the test process.
 //!
 //! It knows the contract only through the doors: nothing here reaches into the sidecar's code, but for
 //! the streams of a [`crowd`].
@@ -14,6 +14,7 @@ pub mod bucket;
 pub mod control_plane;
 pub mod crowd;
 pub mod dockerfile;
+pub mod helm;
 pub mod manifest;
 pub mod node;
 pub mod oci;

@@ -1,8 +1,8 @@
-//! Where the programs are that tests run against: S3 servers and a Kubernetes control plane.
+//! Where the programs are that tests run against: S3 servers, a Kubernetes control plane, Helm.
 //!
-//! Two scripts own the answer: `tests/tools/install.sh` for the S3 servers, and
-//! `tests/tools/control-plane.sh` for what Kubernetes is made of. Each fetches the pinned programs
-//! once and prints their folder, and answers at once when all is there.
+//! Scripts own the answer: `tests/tools/install.sh` for the S3 servers, `tests/tools/control-plane.sh` for
+//! what Kubernetes is made of, `tests/tools/helm.sh`. Each fetches the pinned programs once and prints where
+//! they are, and answers at once when all is there.
 //!
 //! Never looks in PATH: a test must run against the pinned version or not at all. A control plane that
 //! someone chose by `KUBEBUILDER_ASSETS`, as Kubernetes' own envtest reads it, goes before ours.
@@ -39,6 +39,11 @@ pub fn control_plane_bin(name: &str) -> Result<PathBuf> {
     }
     let folder = folder_from("control-plane.sh", &[name]).context("run make tools")?;
     existing(folder.join(name))
+}
+
+/// The path of Helm, which the first call builds if it is missing.
+pub fn helm() -> Result<PathBuf> {
+    existing(folder_from("helm.sh", &[]).context("run make tools")?)
 }
 
 fn existing(path: PathBuf) -> Result<PathBuf> {

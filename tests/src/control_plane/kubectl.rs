@@ -16,7 +16,7 @@ use super::ControlPlane;
 
 const LIMIT: Duration = Duration::from_secs(120);
 
-/// How a kubectl ended, and what it said.
+/// How a kubectl, or a Helm, ended, and what it said.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Said {
     /// How it ended.
@@ -34,7 +34,7 @@ impl Said {
     /// It failed; the error holds its complaint.
     pub fn success(self) -> Result<String> {
         if !self.status.success() {
-            bail!("kubectl ended with {}: {}{}", self.status, self.stderr, self.stdout);
+            bail!("it ended with {}: {}{}", self.status, self.stderr, self.stdout);
         }
         Ok(self.stdout)
     }
@@ -45,7 +45,7 @@ impl Said {
     /// It succeeded; the error holds what it printed.
     pub fn failure(self) -> Result<String> {
         if self.status.success() {
-            bail!("kubectl succeeded: {}{}", self.stdout, self.stderr);
+            bail!("it succeeded: {}{}", self.stdout, self.stderr);
         }
         Ok(self.stderr)
     }
