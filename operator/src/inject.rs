@@ -9,6 +9,7 @@
 //! cannot be served as asked is refused with what to change, never half injected.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use remotemount_crds::RemoteMount;
@@ -44,6 +45,10 @@ pub struct Settings {
         value_parser = clap::value_parser!(u32)
     )]
     pub user: u32,
+    /// Where sidecars serve /metrics to others than their pod: an IP address and port, such as 0.0.0.0:9091. Without it
+    /// they do not. A pod that has the port in use gets the next one; it is the container port rm-metrics.
+    #[arg(long = "sidecar-metrics", env = "REMOTEMOUNT_SIDECAR_METRICS", value_name = "ADDR")]
+    pub metrics: Option<SocketAddr>,
 }
 
 /// Whether a sidecar could be made of `mount` at all, whatever the pod: what could not be is for its status to say, or it
@@ -53,7 +58,7 @@ pub struct Settings {
 /// What cannot be used, and what to change.
 pub fn usable(mount: &RemoteMount) -> Result<(), Denial> {
     select::matches(mount, &BTreeMap::new())?;
-    combine::combine(&[Arc::new(mount.clone())], &Value::Null).map(drop)
+    combine::combine(&[Arc::new(mount.clone())], &Value::Null, None).map(drop)
 }
 
 /// A pod that has its sidecar.
@@ -166,7 +171,7 @@ pub fn inject(
         return Ok(None);
     }
     let selection = select::select(pod, namespace, mounts)?;
-    let combined = combine::combine(&selection.mounts, pod)?;
+    let combined = combine::combine(&selection.mounts, pod, settings.metrics.map(|address| address.port()))?;
     let pod = patch::apply(pod, &combined, settings)?;
     let mut warnings = selection.warnings;
     warnings.extend(combined.warnings);

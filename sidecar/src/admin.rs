@@ -1,4 +1,5 @@
-//! The admin port: `/metrics`, `/healthz`, `/readyz`, `/status`.
+//! The admin port: `/metrics`, `/healthz`, `/readyz`, `/status`; and a port for `/metrics` alone, where it
+//! is asked for.
 //!
 //! `/healthz` fails only when a restart can help (the store is damaged); a remote that is down or a disk
 //! that is full is no reason to restart a sidecar that still serves. `/readyz` holds from
@@ -131,10 +132,18 @@ struct Counters {
     read_bytes: u64,
 }
 
+/// What a port shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shown {
+    /// To the pod: all there is.
+    All,
+    /// To whoever can reach it: `/metrics`, in which no path, key or message is.
+    Metrics,
+}
+
 impl Admin {
     /// Serves `listener` until `stop`.
-    pub async fn serve(self, listener: TcpListener, stop: CancellationToken) {
-        let admin = Arc::new(self);
+    pub async fn serve(self: Arc<Self>, listener: TcpListener, shown: Shown, stop: CancellationToken) {
         loop {
             let stream = tokio::select! {
                 () = stop.cancelled() => return,
@@ -147,10 +156,10 @@ impl Admin {
                     }
                 },
             };
-            let admin = Arc::clone(&admin);
+            let admin = Arc::clone(&self);
             let service = service_fn(move |request| {
                 let admin = Arc::clone(&admin);
-                async move { Ok::<_, Infallible>(admin.answer(&request)) }
+                async move { Ok::<_, Infallible>(admin.answer(&request, shown)) }
             });
             let mut server = hyper::server::conn::http1::Builder::new();
             let connection = server
@@ -165,12 +174,13 @@ impl Admin {
         }
     }
 
-    fn answer<B>(&self, request: &Request<B>) -> Response<Full<Bytes>> {
+    fn answer<B>(&self, request: &Request<B>, shown: Shown) -> Response<Full<Bytes>> {
         if request.method() != Method::GET && request.method() != Method::HEAD {
             return text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD are served here\n".to_owned());
         }
         match request.uri().path() {
             "/metrics" => self.metrics(),
+            _ if shown == Shown::Metrics => text(StatusCode::NOT_FOUND, "here is /metrics\n".to_owned()),
             "/healthz" => match self.store.entries() {
                 Err(error @ StoreError::Damaged(_)) => text(StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n")),
                 // A full disk is not helped by a restart; lookups still answer, from the remote.

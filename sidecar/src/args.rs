@@ -63,6 +63,10 @@ pub struct RunArgs {
     /// Where /metrics, /healthz, /readyz and /status are: an IP address and port.
     #[arg(long, env = "REMOTEMOUNT_ADMIN", value_name = "ADDR", default_value = "127.0.0.1:9090")]
     pub admin: SocketAddr,
+    /// Where /metrics alone is, for those who scrape it from off the pod: an IP address and port. Without it, only the
+    /// admin port has it.
+    #[arg(long, env = "REMOTEMOUNT_METRICS", value_name = "ADDR")]
+    pub metrics: Option<SocketAddr>,
     /// The operator's control link: `https://host:port`, or the file that holds it. Without it the sidecar runs alone.
     #[arg(long, env = "REMOTEMOUNT_CONTROL", value_name = "ENDPOINT|FILE")]
     pub control: Option<String>,

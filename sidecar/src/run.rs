@@ -17,7 +17,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::admin::Admin;
+use crate::admin::{Admin, Shown};
 use crate::args::RunArgs;
 use crate::doors::grpc::{GrpcDoor, Parts};
 use crate::doors::http::HttpDoor;
@@ -69,7 +69,9 @@ async fn serve(args: RunArgs) -> anyhow::Result<()> {
         .as_ref()
         .map(|control| Settings::new(control, args.control_ca.clone(), args.control_token.clone()));
     let link = link.transpose()?;
-    apart(&[("--http", args.http), ("--grpc", args.grpc), ("--admin", args.admin)])?;
+    let mut doors = vec![("--http", args.http), ("--grpc", args.grpc), ("--admin", args.admin)];
+    doors.extend(args.metrics.map(|metrics| ("--metrics", metrics)));
+    apart(&doors)?;
     let mut registry = Registry::default();
     let metrics = Metrics::register(&mut registry);
     let store = open_store(&args.state, &metrics)?;
@@ -80,9 +82,13 @@ async fn serve(args: RunArgs) -> anyhow::Result<()> {
     let admin_listener = listen("--admin", args.admin).await?;
     let http_listener = listen("--http", args.http).await?;
     let grpc_listener = listen("--grpc", args.grpc).await?;
+    let metrics_listener = match args.metrics {
+        Some(address) => Some(listen("--metrics", address).await?),
+        None => None,
+    };
     let filer = Filer::new(Arc::clone(&mounts), Arc::clone(&store), writer.clone(), metrics.clone())?;
     let (newest, link_state) = (Arc::new(Newest::default()), Arc::new(LinkState::new(metrics.link())));
-    let admin = Admin {
+    let admin = Arc::new(Admin {
         registry,
         intents: filer.intents(),
         metrics: metrics.clone(),
@@ -91,10 +97,13 @@ async fn serve(args: RunArgs) -> anyhow::Result<()> {
         problems: Arc::clone(&problems),
         link: Arc::clone(&link_state),
         draining: Arc::clone(&draining),
-    };
+    });
     let admin_stop = CancellationToken::new();
     let ended = CancellationToken::new();
-    let admin = lasting(&ended, admin.serve(admin_listener, admin_stop.clone()));
+    if let Some(listener) = metrics_listener {
+        lasting(&ended, Arc::clone(&admin).serve(listener, Shown::Metrics, admin_stop.clone()));
+    }
+    let admin = lasting(&ended, admin.serve(admin_listener, Shown::All, admin_stop.clone()));
     let reporter = Reporter::new(Arc::clone(&mounts), filer.intents(), Arc::clone(&problems), Arc::clone(&draining));
 
     let secrets = Arc::new(Secrets::new(args.credentials.clone()));

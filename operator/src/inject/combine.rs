@@ -5,7 +5,7 @@
 //! largest that any mount names (the defaults only where none names any), and a limit below a request is
 //! raised to it; the log level is the most talkative. What cannot combine is refused.
 //!
-//! A door that a mount exposes has the port it says. A port that nobody chose (gRPC, admin) moves out of
+//! A door that a mount exposes has the port it says. A port that nobody chose (gRPC, admin, metrics) moves out of
 //! the way of those that the pod's containers declare: all of a pod shares one loopback.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -45,6 +45,8 @@ pub struct Combined {
     pub region: String,
     /// The admin port.
     pub admin: u16,
+    /// The port of the metrics that are served off the pod, where they are.
+    pub metrics: Option<u16>,
     /// What is logged.
     pub log: &'static str,
     /// Requests and limits, as a container has them.
@@ -57,11 +59,11 @@ pub struct Combined {
     pub warnings: Vec<String>,
 }
 
-/// Combines `mounts`, which `pod` is to have.
+/// Combines `mounts`, which `pod` is to have; `metrics` is the port that is wanted for them off the pod.
 ///
 /// # Errors
 /// When they do not fit together, or not with the pod.
-pub fn combine(mounts: &[Arc<RemoteMount>], pod: &Value) -> Result<Combined, Denial> {
+pub fn combine(mounts: &[Arc<RemoteMount>], pod: &Value, metrics: Option<u16>) -> Result<Combined, Denial> {
     paths(mounts)?;
     let declared = declared_ports(pod);
     let http = door(mounts, "http", |expose| expose.http, &declared)?;
@@ -86,6 +88,7 @@ pub fn combine(mounts: &[Arc<RemoteMount>], pod: &Value) -> Result<Combined, Den
         s3: s3.map(|door| door.port),
         region: region(mounts),
         admin: free(ADMIN),
+        metrics: metrics.map(&mut free),
         log: log(mounts),
         resources: resources(mounts)?,
         state_limit: state_limit(mounts)?,

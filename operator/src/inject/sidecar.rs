@@ -10,6 +10,8 @@
 //! The operator reads neither. The state volume is on disk for a cache in memory too: metadata and the
 //! notes of unfinished deletes are in it.
 
+use std::net::SocketAddr;
+
 use remotemount_crds::names::{
     AUDIENCE, CA_KEY, CONTAINER, CONTROL_CONFIG_MAP, CONTROL_DIRECTORY, CONTROL_VOLUME, CREDENTIALS_DIRECTORY,
     CREDENTIALS_VOLUME, ENDPOINT_KEY, MANIFEST_KEY, MOUNTS_DIRECTORY, MOUNTS_VOLUME, SIDECAR_PROGRAM, STATE_DIRECTORY,
@@ -20,6 +22,8 @@ use serde_json::{Map, Value, json};
 use super::Settings;
 use super::combine::Combined;
 
+/// By which a PodMonitor finds the metrics.
+const METRICS_PORT: &str = "rm-metrics";
 /// Seconds a token is good for; the kubelet renews it well before.
 const TOKEN_SECONDS: u32 = 3600;
 /// Seconds the start may take before the kubelet tries again.
@@ -65,10 +69,17 @@ pub fn container(combined: &Combined, settings: &Settings) -> Map<String, Value>
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "volumeMounts": volume_mounts(combined),
     });
-    match fields {
+    let mut fields = match fields {
         Value::Object(fields) => fields,
         _ => Map::new(),
+    };
+    if let (Some(port), Some(address)) = (combined.metrics, settings.metrics) {
+        if let Some(args) = fields.get_mut("args").and_then(Value::as_array_mut) {
+            args.extend([json!("--metrics"), json!(SocketAddr::new(address.ip(), port))]);
+        }
+        fields.insert("ports".to_owned(), json!([{"name": METRICS_PORT, "containerPort": port, "protocol": "TCP"}]));
     }
+    fields
 }
 
 /// The volumes that the container mounts.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use remotemount_tests::manifest::Manifest;
+use remotemount_tests::process::free_port;
 use remotemount_tests::proxy::Proxy;
 use remotemount_tests::proxy::count::Operation;
 use remotemount_tests::proxy::faults::{Action, Rule};
@@ -183,5 +184,25 @@ async fn a_bad_start_is_not_ready_and_heals() -> Result<()> {
     sidecar.write_manifest("m", &Manifest::new("m", "/m", &store.name, &proxy.endpoint(), "").to_yaml())?;
     sidecar.wait_ready(Duration::from_secs(5)).await?;
     assert_eq!(text(&sidecar, "/m/a.txt").await?, (200, "content".to_owned()));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_port_for_metrics_shows_nothing_else() -> Result<()> {
+    let address = format!("127.0.0.1:{}", free_port()?);
+    let endpoint = server(Kind::Moto).await?;
+    let bucket = bucket(Kind::Moto, "metrics-alone").await?;
+    bucket.put("secret-name", "x", None).await?;
+    let mount = Manifest::new("m", "/m", "metrics-alone", &endpoint, "");
+    let sidecar = Sidecar::builder().mount(&mount).arg("--metrics").arg(&address).start().await?;
+    let client = client();
+    assert_eq!(client.head(sidecar.http_url("/m/secret-name")).send().await?.status(), 200);
+    let metrics = client.get(format!("http://{address}/metrics")).send().await?.text().await?;
+    assert!(metrics.contains("remotemount_lookups_total{") && metrics.ends_with("# EOF\n"), "{metrics}");
+    assert!(!metrics.contains("secret-name"), "no label holds a key");
+    for path in ["/status", "/readyz", "/healthz", "/"] {
+        let answer = client.get(format!("http://{address}{path}")).send().await?;
+        assert_eq!((answer.status().as_u16(), answer.text().await?.as_str()), (404, "here is /metrics\n"), "{path}");
+    }
     Ok(())
 }

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use remotemount_crds::manifest;
+use remotemount_operator::inject::Settings;
 use remotemount_operator::inject::documents::{Documents, Printed};
 
 use crate::stage;
@@ -28,8 +29,12 @@ fn inject(case: &Path, text: &str) -> Printed {
     let mut documents = Documents::default();
     documents.read("pod.yaml", text).unwrap();
     let mounts = manifest::parse(read(case, "mounts.yaml").as_bytes()).unwrap();
+    // What `--sidecar-metrics` says, for a case that has it.
+    let metrics = std::fs::read_to_string(case.join("sidecar-metrics")).ok();
+    let metrics = metrics.map(|address| address.trim().parse().unwrap());
+    let settings = Settings { metrics, ..stage::settings() };
     documents
-        .inject(stage::NAMESPACE, &mounts, &stage::settings())
+        .inject(stage::NAMESPACE, &mounts, &settings)
         .unwrap_or_else(|error| panic!("{}: {error:#}", case.display()))
 }
 

@@ -14,6 +14,7 @@ pub fn settings() -> Settings {
         image: "registry.example/remotemount-sidecar:1".into(),
         pull_policy: "IfNotPresent".into(),
         user: 65_532,
+        metrics: None,
     }
 }
 
