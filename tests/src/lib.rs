@@ -23,5 +23,6 @@ pub mod process;
 pub mod proxy;
 pub mod s3_server;
 pub mod sidecar;
+pub mod tenant;
 pub mod tools;
 pub mod wire;
