@@ -19,5 +19,6 @@ pub mod process;
 pub mod proxy;
 pub mod s3_server;
 pub mod sidecar;
+pub mod stand_in;
 pub mod tools;
 pub mod wire;

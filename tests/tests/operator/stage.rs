@@ -5,10 +5,10 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use remotemount_tests::bucket::Bucket;
 use remotemount_tests::control_plane::{ControlPlane, Controllers};
-use remotemount_tests::node::Node;
 use remotemount_tests::operator::{self, Operator};
 use remotemount_tests::proxy::Proxy;
 use remotemount_tests::s3_server::{ACCESS_KEY, Kind, S3Server, SECRET_KEY};
+use remotemount_tests::stand_in::StandIn;
 use serde_json::Value;
 use tokio::sync::{Mutex, OnceCell};
 
@@ -102,9 +102,9 @@ impl Stage<'_> {
     }
 
     /// A pod, and its sidecar as a process.
-    pub async fn node(&self, pod: &str) -> Result<Node> {
+    pub async fn node(&self, pod: &str) -> Result<StandIn> {
         self.pod(pod).await?;
-        Node::run(&self.cluster.plane, &self.namespace, pod).await
+        StandIn::run(&self.cluster.plane, &self.namespace, pod).await
     }
 
     pub async fn get(&self, mount: &str) -> Result<Value> {
