@@ -10,7 +10,10 @@ STATIC := -C target-feature=+crt-static --remap-path-prefix=$(CURDIR)= --remap-p
 # The sidecar that crash tests stop; with the whole workspace selected, no dependency is built a second time for it.
 CRASH := --workspace --features remotemount-sidecar/crash-points --bin remotemount-sidecar-crash
 
-.PHONY: help demo demo-sidecar test lint bench tools servers programs images crds manifests clean
+# Runs what cargo test runs in namespaces of its own.
+NAMESPACES := target."cfg(unix)".runner = ["bash", "$(CURDIR)/tests/tools/namespaces.sh", "run"]
+
+.PHONY: help demo demo-sidecar test test-node lint bench tools servers programs images crds manifests clean
 
 help: ## What can be made
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed 's/:.*## /\t/' | expand -t 14
@@ -35,6 +38,14 @@ test: tools ## Formatting, every test
 	$(CARGO) build --locked --workspace --bins
 	$(CARGO) build --locked $(CRASH)
 	$(CARGO) test --locked --workspace
+	@$(MAKE) --no-print-directory test-node
+
+test-node: ## Images, chart and operator on a real kubelet, as root; one line instead where the machine allows none (T=NAME for some)
+	@bash tests/tools/namespaces.sh check || { status=$$?; [ $$status = 3 ] && exit 0 || exit $$status; }; \
+	  $(MAKE) --no-print-directory tools images && \
+	  bash tests/tools/control-plane.sh kube-scheduler kubelet kube-proxy >/dev/null && \
+	  bash tests/tools/helm.sh >/dev/null && \
+	  $(CARGO) test --locked --workspace --test node --config '$(NAMESPACES)' -- --ignored --test-threads=1 $(T)
 
 lint: ## Clippy without warnings; licences and bans where cargo-deny can be built
 	$(CARGO) fmt --all --check

@@ -1,20 +1,21 @@
 //! A real Kubernetes control plane on loopback: etcd, kube-apiserver and, where asked for,
-//! kube-controller-manager.
+//! kube-controller-manager and kube-scheduler.
 //!
 //! Owns the processes, their ports, and one folder with data, keys, kubeconfigs and logs; all of it
 //! ends with the value, or with the test process however that ends. Admission is as in a cluster
 //! (Pod Security, webhooks, policies, ServiceAccounts), every request is in the audit log, and RBAC
-//! decides. No node: a pod is an object that stays Pending.
+//! decides. It has no node, and a pod is an object that stays Pending, unless a [`crate::node::Node`] joins.
 //!
-//! Never listens beyond loopback, never reads the kubeconfig of whoever runs it, and imitates nothing.
+//! Never listens beyond loopback but in a network namespace of a node, never reads the kubeconfig of whoever runs it, and imitates nothing.
 
 pub mod audit;
 mod folder;
 mod kubectl;
-mod pki;
+pub(crate) mod pki;
 mod servers;
 mod tokens;
 
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -49,18 +50,22 @@ pub enum Controllers {
     None,
     /// kube-controller-manager with all its controllers.
     All,
+    /// The same, and kube-scheduler, for a control plane that has a node.
+    AllAndScheduler,
 }
 
 /// A running control plane; killed when dropped.
 #[derive(Debug)]
 pub struct ControlPlane {
     // Fields drop in this order: the servers go before etcd, and all of them before the folder.
+    _scheduler: Option<Process>,
     controller_manager: Option<Mutex<Process>>,
     api_server: Mutex<Process>,
     _etcd: Process,
+    address: Ipv4Addr,
     ports: Ports,
     programs: Programs,
-    pki: Pki,
+    pub(crate) pki: Pki,
     folder: Folder,
 }
 
@@ -70,18 +75,38 @@ impl ControlPlane {
     /// # Errors
     /// A program cannot be built or started, or is not ready within a minute; its log is in the error.
     pub async fn start(controllers: Controllers) -> Result<ControlPlane> {
+        Self::start_at(Ipv4Addr::LOCALHOST, controllers).await
+    }
+
+    /// The same, with the API server at an address that pods reach too, in a network namespace of the caller's own.
+    ///
+    /// # Errors
+    /// As [`ControlPlane::start`].
+    pub async fn start_at(address: Ipv4Addr, controllers: Controllers) -> Result<ControlPlane> {
         let programs = tokio::task::spawn_blocking(move || Programs::find(controllers))
             .await
             .context("looking for programs")??;
         let folder = Folder::create()?;
         let ports = Ports::pick()?;
-        let pki = Pki::create(folder.path(), ports.api_server)?;
+        let pki = Pki::create(folder.path(), address, ports.api_server)?;
         let etcd = servers::etcd(&programs, &folder, ports)?;
-        let api_server = Mutex::new(servers::api_server(&programs, &folder, &pki, ports)?);
-        let mut plane =
-            ControlPlane { controller_manager: None, api_server, _etcd: etcd, ports, programs, pki, folder };
+        let api_server = Mutex::new(servers::api_server(&programs, &folder, &pki, address, ports)?);
+        let mut plane = ControlPlane {
+            _scheduler: None,
+            controller_manager: None,
+            api_server,
+            _etcd: etcd,
+            address,
+            ports,
+            programs,
+            pki,
+            folder,
+        };
         plane.wait_ready().await?;
-        if controllers == Controllers::All {
+        if controllers == Controllers::AllAndScheduler {
+            plane._scheduler = Some(servers::scheduler(&plane.programs, &plane.folder, &plane.pki, plane.ports)?);
+        }
+        if controllers != Controllers::None {
             let process = servers::controller_manager(&plane.programs, &plane.folder, &plane.pki, plane.ports)?;
             plane.controller_manager = Some(Mutex::new(process));
             plane.wait_for_controllers().await?;
@@ -127,10 +152,10 @@ impl ControlPlane {
         Ok(())
     }
 
-    /// Where the API server listens: `https://127.0.0.1:PORT`.
+    /// Where the API server listens: `https://ADDRESS:PORT`.
     #[must_use]
     pub fn url(&self) -> String {
-        pki::url(self.ports.api_server)
+        self.pki.url().to_owned()
     }
 
     /// A new client of an administrator, for the runtime it is asked from: a test has one of its own.
@@ -268,7 +293,7 @@ impl ControlPlane {
         {
             let mut process = self.api_server.lock().await;
             process.kill()?;
-            *process = servers::api_server(&self.programs, &self.folder, &self.pki, self.ports)?;
+            *process = servers::api_server(&self.programs, &self.folder, &self.pki, self.address, self.ports)?;
         }
         self.wait_ready().await
     }

@@ -23,6 +23,7 @@ pub mod process;
 pub mod proxy;
 pub mod s3_server;
 pub mod sidecar;
+pub mod stand_in;
 pub mod tenant;
 pub mod tools;
 pub mod wire;

@@ -1,332 +1,209 @@
-//! Stands in for a node: runs the sidecar of one real pod as a process, from exactly what was injected.
+//! A real node: containerd, kubelet and kube-proxy beside a control plane, so that pods run.
 //!
-//! Image and isolation are what a node would add; everything else is the pod's: arguments, environment,
-//! volumes with ConfigMaps, Secrets and tokens as the API server has them, written and swapped as the
-//! kubelet does it ([`Node::sync`] is its refresh). Two things differ, because processes here share one
-//! machine: paths lie below a temporary folder, and each loopback port is a free one.
+//! It has a cluster's DNS (CoreDNS, answering from real Services), one network for its pods, and its images from
+//! archives, for there is no registry. It is fast where a cluster is patient: kubelet looks at everything once a
+//! second. Nothing else differs: the API server's certificate, ClusterIPs, tokens, Secrets and probes are what they are
+//! in a cluster.
 //!
-//! Never reads a manifest that is not in a volume of the pod, and never writes to the API server but
-//! for the pod's own token.
+//! It needs namespaces of its own, made by `tests/tools/namespaces.sh`, which the whole test runs in; so `make
+//! test-node` runs such tests. There is one address for all that pods reach: [`ADDRESS`]. When the test ends, the
+//! kernel takes everything, containers too; nothing here stops in order.
+//!
+//! Never runs on the machine itself, and never asks a registry.
 
-use std::collections::BTreeMap;
-use std::fs;
-use std::os::unix::fs::symlink;
-use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus};
+mod images;
+pub mod pods;
+mod servers;
+
+use std::net::Ipv4Addr;
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use k8s_openapi::api::core::v1::{ConfigMap, Container, KeyToPath, Pod, Secret, Volume, VolumeMount};
+use k8s_openapi::api::core::v1::Node as NodeObject;
 use kube::api::Api;
-use kube::{Client, ResourceExt as _};
-use remotemount_crds::names;
-use tempfile::TempDir;
+use tokio::process::Command;
+use tokio::sync::OnceCell;
 use tokio::time::{Instant, sleep};
 
-use crate::control_plane::ControlPlane;
-use crate::process::{Process, free_port};
-use crate::sidecar::binary_beside;
+use crate::control_plane::pki::NODE_NAME;
+use crate::control_plane::{ControlPlane, Controllers};
+use crate::oci::Image;
+use crate::process::Process;
+use servers::Programs;
 
-const READY_LIMIT: Duration = Duration::from_secs(20);
+pub use images::{WORKLOAD, workload};
 
-/// A pod's sidecar, running; killed when dropped.
+/// Where pods find what a test runs beside them, such as an S3 server, and the API server too.
+pub const ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 1);
+
+/// By this `namespaces.sh` says that the test may start a node, and which cgroups are its own.
+const CGROUP: &str = "REMOTEMOUNT_NODE";
+const READY_LIMIT: Duration = Duration::from_secs(90);
+const POLL: Duration = Duration::from_millis(50);
+
+/// A running node with its control plane.
 #[derive(Debug)]
 pub struct Node {
-    process: Process,
-    pod: Pod,
-    container: Container,
-    ports: BTreeMap<String, u16>,
-    log: PathBuf,
-    // Declared last: the process is gone before its folder goes.
-    folder: TempDir,
+    // Dropped in this order: who starts things goes before what was started.
+    kubelet: Process,
+    kube_proxy: Process,
+    dns: Process,
+    containerd: Process,
+    programs: Programs,
+    plane: ControlPlane,
 }
 
 impl Node {
-    /// Runs the sidecar of the pod `name` and waits for its startup probe to hold.
+    /// Starts a control plane and a node, and waits until pods can run, which takes some twenty seconds.
     ///
     /// # Errors
-    /// The pod has no sidecar, a volume cannot be had, or the sidecar does not become ready; its log is in the error.
-    pub async fn run(plane: &ControlPlane, namespace: &str, name: &str) -> Result<Node> {
-        let mut node = Self::start(plane, namespace, name).await?;
+    /// This is not in namespaces of its own, or something does not start; its log is in the error.
+    pub async fn start() -> Result<Node> {
+        let cgroup = std::env::var(CGROUP).ok().context("a node takes namespaces of its own: run make test-node")?;
+        let programs = tokio::task::spawn_blocking(Programs::find).await.context("looking for programs")??;
+        // Images are made and taken in while the API server starts.
+        let runtime = async {
+            let containerd = servers::containerd(&programs)?;
+            let mut node = Runtime { containerd, programs: &programs };
+            node.wait_ready().await?;
+            for image in [images::pause()?, workload()?] {
+                node.import_image(image).await?;
+            }
+            anyhow::Ok(node.containerd)
+        };
+        let plane = ControlPlane::start_at(ADDRESS, Controllers::AllAndScheduler);
+        let (containerd, plane) = tokio::try_join!(runtime, plane)?;
+        let dns = servers::dns(&programs, &plane).await?;
+        let kube_proxy = servers::kube_proxy(&programs, &plane)?;
+        let kubelet = servers::kubelet(&programs, &plane, &cgroup)?;
+        let mut node = Node { kubelet, kube_proxy, dns, containerd, programs, plane };
         node.wait_ready().await?;
         Ok(node)
     }
 
-    /// Runs the sidecar of the pod `name` without waiting for it.
+    /// The one that the tests of this process share, started by the first that asks.
     ///
     /// # Errors
-    /// The pod has no sidecar, or a volume cannot be had.
-    pub async fn start(plane: &ControlPlane, namespace: &str, name: &str) -> Result<Node> {
-        let pods: Api<Pod> = Api::namespaced(plane.client().await?, namespace);
-        let pod = pods.get(name).await.with_context(|| format!("pod {namespace}/{name}"))?;
-        let spec = pod.spec.as_ref().context("a pod without a spec")?;
-        let container = spec.init_containers.iter().flatten().find(|container| container.name == names::CONTAINER);
-        let container = container.with_context(|| format!("pod {namespace}/{name} has no sidecar"))?.clone();
-        let folder = TempDir::with_prefix("remotemount-node-").context("making a temporary folder")?;
-        let mut ports = BTreeMap::new();
-        for argument in container.args.iter().flatten().filter(|argument| argument.starts_with("127.0.0.1:")) {
-            ports.insert(argument.clone(), free_port()?);
-        }
-        let log = folder.path().join("sidecar.log");
-        mount(plane, &pod, &container, folder.path()).await?;
-        let process = launch(&pod, &container, &ports, folder.path(), &log)?;
-        Ok(Node { process, pod, container, ports, log, folder })
+    /// As [`Node::start`]; the next one who asks tries again.
+    pub async fn shared() -> Result<&'static Node> {
+        static SHARED: OnceCell<Node> = OnceCell::const_new();
+        SHARED.get_or_try_init(Node::start).await
     }
 
-    /// Writes into the volumes what ConfigMaps, Secrets and tokens are now, as the kubelet does once a minute or so.
-    ///
-    /// # Errors
-    /// A volume cannot be had.
-    pub async fn sync(&self, plane: &ControlPlane) -> Result<()> {
-        mount(plane, &self.pod, &self.container, self.folder.path()).await
+    /// Its control plane.
+    #[must_use]
+    pub const fn plane(&self) -> &ControlPlane {
+        &self.plane
     }
 
-    /// Waits until the startup probe holds.
+    /// Takes in an image that [`Image::archive`] wrote. Pods have it by its name, with any `imagePullPolicy` but `Always`.
     ///
     /// # Errors
-    /// The sidecar ends, or is not ready in time; its log is in the error.
-    pub async fn wait_ready(&mut self) -> Result<()> {
+    /// containerd refuses it.
+    pub async fn import(&self, archive: &Path) -> Result<()> {
+        import(&self.programs, archive).await
+    }
+
+    /// Writes an image and takes it in.
+    ///
+    /// # Errors
+    /// It cannot be written, or containerd refuses it.
+    pub async fn import_image(&self, image: Image) -> Result<()> {
+        import_image(&self.programs, image).await
+    }
+
+    /// All that its programs have logged, for an error.
+    #[must_use]
+    pub fn logs(&self) -> String {
+        let parts = [("kubelet", &self.kubelet), ("kube-proxy", &self.kube_proxy), ("dns", &self.dns)];
+        let parts = parts.into_iter().chain([("containerd", &self.containerd)]);
+        parts.map(|(name, process)| format!("--- {name}\n{}\n", process.log_tail())).collect()
+    }
+
+    async fn wait_ready(&mut self) -> Result<()> {
+        let nodes: Api<NodeObject> = Api::all(self.plane.client().await?);
         let deadline = Instant::now() + READY_LIMIT;
-        while !self.probe("--path", "/readyz").await? {
-            if let Some(status) = self.process.try_wait()? {
-                bail!("the sidecar ended with {status}:\n{}", self.process.log_tail());
+        loop {
+            let found = nodes.get_opt(NODE_NAME).await?;
+            let usable = found.as_ref().is_some_and(|node| {
+                let conditions = node.status.iter().flat_map(|status| status.conditions.iter().flatten());
+                // A controller takes its taint away after it has become ready.
+                let tainted =
+                    node.spec.as_ref().and_then(|spec| spec.taints.as_ref()).is_some_and(|all| !all.is_empty());
+                conditions.into_iter().any(|one| one.type_ == "Ready" && one.status == "True") && !tainted
+            });
+            if usable {
+                return Ok(());
+            }
+            let parts = [&mut self.kubelet, &mut self.kube_proxy, &mut self.dns, &mut self.containerd];
+            let mut ended = None;
+            for part in parts {
+                ended = ended.or(part.try_wait()?);
+            }
+            if let Some(status) = ended {
+                bail!("a part of the node ended with {status}:\n{}", self.logs());
             }
             if Instant::now() >= deadline {
-                bail!("the sidecar is not ready after {READY_LIMIT:?}:\n{}", self.process.log_tail());
+                bail!(
+                    "the node is not ready after {READY_LIMIT:?}: {:?}\n{}",
+                    found.map(|node| node.status),
+                    self.logs()
+                );
             }
-            sleep(Duration::from_millis(50)).await;
-        }
-        Ok(())
-    }
-
-    /// Runs the probe command with the arguments that the container's startup probe has.
-    async fn probe(&self, flag: &str, path: &str) -> Result<bool> {
-        let probe = self.container.startup_probe.as_ref().and_then(|probe| probe.exec.as_ref()?.command.clone());
-        let command = probe.context("the container has no startup probe by command")?;
-        let has = command.windows(2).any(|pair| pair[0] == flag && pair[1] == path);
-        anyhow::ensure!(has, "the startup probe asks something else: {command:?}");
-        let arguments = command.iter().skip(1).map(|argument| self.local(argument));
-        let status =
-            tokio::process::Command::new(binary_beside("remotemount-sidecar")?).args(arguments).output().await?;
-        Ok(status.status.success())
-    }
-
-    /// The URL of a path at the HTTP door.
-    #[must_use]
-    pub fn http_url(&self, path: &str) -> String {
-        format!("http://{}{path}", self.flag("--http"))
-    }
-
-    /// The URL of an admin page.
-    #[must_use]
-    pub fn admin_url(&self, path: &str) -> String {
-        format!("http://{}{path}", self.flag("--admin"))
-    }
-
-    /// The pod, as it was when it was started.
-    #[must_use]
-    pub const fn pod(&self) -> &Pod {
-        &self.pod
-    }
-
-    /// What the sidecar was started with, less its name: the container's arguments, as they are on this machine.
-    #[must_use]
-    pub fn arguments(&self) -> Vec<String> {
-        self.container.args.iter().flatten().map(|argument| self.local(argument)).collect()
-    }
-
-    /// All the sidecar has logged.
-    #[must_use]
-    pub fn log(&self) -> String {
-        self.process.log()
-    }
-
-    /// Sends the sidecar a signal by name, such as `STOP` or `CONT`.
-    ///
-    /// # Errors
-    /// It has ended, or cannot be signalled.
-    pub fn signal(&mut self, name: &str) -> Result<()> {
-        self.process.signal(name)
-    }
-
-    /// Sends SIGKILL to the sidecar and waits for its end.
-    ///
-    /// # Errors
-    /// It cannot be killed.
-    pub fn kill(&mut self) -> Result<ExitStatus> {
-        self.process.kill()
-    }
-
-    /// Starts it again, as its `restartPolicy: Always` asks.
-    ///
-    /// # Errors
-    /// As [`Node::run`].
-    pub async fn restart(&mut self) -> Result<()> {
-        self.process.kill()?;
-        self.process = launch(&self.pod, &self.container, &self.ports, self.folder.path(), &self.log)?;
-        self.wait_ready().await
-    }
-
-    fn flag(&self, flag: &str) -> String {
-        let mut arguments = self.container.args.iter().flatten().skip_while(|argument| *argument != flag);
-        arguments.nth(1).map_or_else(String::new, |argument| self.local(argument))
-    }
-
-    fn local(&self, argument: &str) -> String {
-        local(argument, &self.container, &self.ports, self.folder.path())
-    }
-}
-
-/// An argument of the container, as it is on this machine.
-fn local(argument: &str, container: &Container, ports: &BTreeMap<String, u16>, folder: &Path) -> String {
-    if let Some(port) = ports.get(argument) {
-        return format!("127.0.0.1:{port}");
-    }
-    // `/etc/remotemount/credentials` is above its mounts.
-    let mounted = container.volume_mounts.iter().flatten();
-    let below = mounted
-        .into_iter()
-        .any(|mount| mount.mount_path.starts_with(argument) || argument.starts_with(&mount.mount_path));
-    if argument.starts_with('/') && below {
-        return format!("{}{argument}", folder.display());
-    }
-    argument.to_owned()
-}
-
-fn launch(
-    pod: &Pod,
-    container: &Container,
-    ports: &BTreeMap<String, u16>,
-    folder: &Path,
-    log: &Path,
-) -> Result<Process> {
-    let mut command = Command::new(binary_beside("remotemount-sidecar")?);
-    command.args(container.args.iter().flatten().map(|argument| local(argument, container, ports, folder)));
-    for variable in container.env.iter().flatten() {
-        let field = variable.value_from.as_ref().and_then(|from| from.field_ref.as_ref());
-        let value = match field.map(|field| field.field_path.as_str()) {
-            Some("metadata.name") => pod.name_any(),
-            Some("metadata.namespace") => pod.namespace().unwrap_or_default(),
-            Some("metadata.uid") => pod.uid().unwrap_or_default(),
-            Some("spec.nodeName") => String::new(),
-            Some(other) => bail!("a node would know {other}"),
-            None => variable.value.clone().unwrap_or_default(),
-        };
-        command.env(&variable.name, value);
-    }
-    Process::spawn(&command, log)
-}
-
-/// Writes every volume that the container mounts.
-async fn mount(plane: &ControlPlane, pod: &Pod, container: &Container, folder: &Path) -> Result<()> {
-    let client = plane.client().await?;
-    let volumes = pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten());
-    let volumes: BTreeMap<&str, &Volume> = volumes.map(|volume| (volume.name.as_str(), volume)).collect();
-    // The ServiceAccount admission mounts what API clients need everywhere; a sidecar is none, and has to do without.
-    let own = |mount: &&VolumeMount| !mount.name.starts_with("kube-api-access-");
-    for mount in container.volume_mounts.iter().flatten().filter(own) {
-        let volume = volumes.get(mount.name.as_str()).with_context(|| format!("no volume {}", mount.name))?;
-        let target = folder.join(mount.mount_path.trim_start_matches('/'));
-        fs::create_dir_all(&target)?;
-        if volume.empty_dir.is_none() {
-            let files = files(plane, &client, pod, volume).await.with_context(|| format!("volume {}", mount.name))?;
-            swap_in(&target, &files)?;
+            sleep(POLL).await;
         }
     }
-    Ok(())
 }
 
-type Files = BTreeMap<String, Vec<u8>>;
-
-async fn files(plane: &ControlPlane, client: &Client, pod: &Pod, volume: &Volume) -> Result<Files> {
-    let namespace = pod.namespace().unwrap_or_default();
-    let mut files = Files::new();
-    if let Some(source) = &volume.secret {
-        let name = source.secret_name.as_deref().context("a Secret without a name")?;
-        let api: Api<Secret> = Api::namespaced(client.clone(), &namespace);
-        let data = api.get_opt(name).await?.map(|secret| secret.data.unwrap_or_default());
-        let data = data.map(|data| data.into_iter().map(|(key, value)| (key, value.0)).collect());
-        take(&mut files, data, source.items.as_deref(), source.optional, name)?;
-    }
-    for source in volume.projected.iter().flat_map(|projected| projected.sources.iter().flatten()) {
-        if let Some(map) = &source.config_map {
-            let api: Api<ConfigMap> = Api::namespaced(client.clone(), &namespace);
-            let data = api.get_opt(&map.name).await?.map(|found| found.data.unwrap_or_default());
-            let data = data.map(|data| data.into_iter().map(|(key, value)| (key, value.into_bytes())).collect());
-            take(&mut files, data, map.items.as_deref(), map.optional, &map.name)?;
-        }
-        if let Some(token) = &source.service_account_token {
-            let audience = token.audience.as_deref().context("a token without an audience")?;
-            let token_text = plane.pod_token(&namespace, &pod.name_any(), audience).await?;
-            files.insert(token.path.clone(), token_text.into_bytes());
-        }
-    }
-    Ok(files)
+/// containerd, before there is a node.
+struct Runtime<'a> {
+    containerd: Process,
+    programs: &'a Programs,
 }
 
-/// What of an object's data a volume shows.
-fn take(
-    files: &mut Files,
-    data: Option<BTreeMap<String, Vec<u8>>>,
-    items: Option<&[KeyToPath]>,
-    optional: Option<bool>,
-    name: &str,
-) -> Result<()> {
-    let Some(mut data) = data else {
-        anyhow::ensure!(optional == Some(true), "{name} does not exist: the pod would wait for it");
-        return Ok(());
-    };
-    match items {
-        None => files.append(&mut data),
-        Some(items) => {
-            for item in items {
-                match data.remove(&item.key) {
-                    Some(value) => drop(files.insert(item.path.clone(), value)),
-                    None => anyhow::ensure!(optional == Some(true), "{name} has no key {}", item.key),
-                }
+impl Runtime<'_> {
+    async fn wait_ready(&mut self) -> Result<()> {
+        let deadline = Instant::now() + READY_LIMIT;
+        loop {
+            let said = servers::ctr(self.programs).arg("version").output().await.context("running ctr")?;
+            if said.status.success() {
+                return Ok(());
             }
+            if let Some(status) = self.containerd.try_wait()? {
+                bail!("containerd ended with {status}:\n{}", self.containerd.log_tail());
+            }
+            if Instant::now() >= deadline {
+                bail!("containerd is not ready after {READY_LIMIT:?}:\n{}", self.containerd.log_tail());
+            }
+            sleep(POLL).await;
         }
     }
+
+    async fn import_image(&self, image: Image) -> Result<()> {
+        import_image(self.programs, image).await
+    }
+}
+
+async fn import_image(programs: &Programs, image: Image) -> Result<()> {
+    let folder = tempfile::TempDir::with_prefix("remotemount-image-").context("making a temporary folder")?;
+    let archive = folder.path().join("image.tar");
+    let to = archive.clone();
+    tokio::task::spawn_blocking(move || image.archive(&to)).await.context("writing an image")??;
+    import(programs, &archive).await
+}
+
+async fn import(programs: &Programs, archive: &Path) -> Result<()> {
+    // Kubelet's images are those of this namespace of containerd's.
+    succeed(servers::ctr(programs).args(["--namespace", "k8s.io", "images", "import"]).arg(archive)).await?;
     Ok(())
 }
 
-/// As the kubelet writes a volume: all files into a new folder, which a link is swapped to.
-fn swap_in(target: &Path, files: &Files) -> Result<()> {
-    let data = target.join("..data");
-    let before = fs::read_link(&data).ok();
-    if let Some(before) = &before {
-        let same =
-            |(path, value): (&String, &Vec<u8>)| fs::read(target.join(before).join(path)).ok().as_ref() == Some(value);
-        let count = fs::read_dir(target.join(before))?.count();
-        if count == files.len() && files.iter().all(same) {
-            return Ok(());
-        }
+/// What a program printed, where it succeeded.
+async fn succeed(command: &mut Command) -> Result<String> {
+    let output = command.output().await.with_context(|| format!("running {command:?}"))?;
+    if !output.status.success() {
+        bail!("{command:?} ended with {}: {}", output.status, String::from_utf8_lossy(&output.stderr));
     }
-    let number =
-        before.as_ref().and_then(|before| before.to_str()?.strip_prefix("..")?.parse::<u64>().ok()).unwrap_or(0) + 1;
-    let folder = target.join(format!("..{number}"));
-    fs::create_dir(&folder)?;
-    for (path, value) in files {
-        fs::write(folder.join(path), value)?;
-    }
-    let link = target.join("..data_tmp");
-    symlink(format!("..{number}"), &link)?;
-    fs::rename(&link, &data)?;
-    for path in files.keys() {
-        if fs::symlink_metadata(target.join(path)).is_err() {
-            symlink(Path::new("..data").join(path), target.join(path))?;
-        }
-    }
-    // Names that are no longer there go after the swap, and then the folder they were in.
-    for entry in fs::read_dir(target)? {
-        let entry = entry?;
-        let name = entry.file_name().to_string_lossy().into_owned();
-        if !name.starts_with("..") && !files.contains_key(&name) {
-            fs::remove_file(entry.path())?;
-        }
-    }
-    if let Some(before) = before {
-        fs::remove_dir_all(target.join(before))?;
-    }
-    Ok(())
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }

@@ -1,4 +1,4 @@
-//! Real S3 servers on loopback: SeaweedFS, moto and rclone.
+//! Real S3 servers on loopback, or where pods of a node reach them: SeaweedFS, moto and rclone.
 //!
 //! Owns how each is started, with all its ports chosen here, who may use it, and when it counts as
 //! ready: when it answers a signed ListBuckets. Each is chosen for what it is good at: weed is a
@@ -8,6 +8,7 @@
 //! Never stops a server gently: weed takes half a minute for that, and tests keep nothing.
 
 use std::fs;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -45,6 +46,7 @@ pub enum Kind {
 pub struct S3Server {
     kind: Kind,
     dir: PathBuf,
+    address: Ipv4Addr,
     ports: Ports,
     process: Process,
 }
@@ -65,17 +67,22 @@ struct Ports {
 impl S3Server {
     /// Starts a server that keeps its data and log under `dir`, and waits until it is ready.
     pub async fn start(kind: Kind, dir: &Path) -> Result<S3Server> {
+        Self::start_at(Ipv4Addr::LOCALHOST, kind, dir).await
+    }
+
+    /// The same at another address of this machine, such as [`crate::node::ADDRESS`] in a node's network.
+    pub async fn start_at(address: Ipv4Addr, kind: Kind, dir: &Path) -> Result<S3Server> {
         let ports = Ports::pick()?;
         let dir = dir.to_path_buf();
-        let process = launch(kind, &dir, ports).await?;
-        let mut server = S3Server { kind, dir, ports, process };
+        let process = launch(kind, &dir, address, ports).await?;
+        let mut server = S3Server { kind, dir, address, ports, process };
         server.wait_ready().await?;
         Ok(server)
     }
 
-    /// What clients are told: `http://127.0.0.1:PORT`.
+    /// What clients are told: `http://ADDRESS:PORT`.
     pub fn endpoint(&self) -> String {
-        format!("http://127.0.0.1:{}", self.ports.s3)
+        format!("http://{}:{}", self.address, self.ports.s3)
     }
 
     /// Which program it is.
@@ -102,7 +109,7 @@ impl S3Server {
         if self.kind != Kind::Weed {
             bail!("{:?} has neither filer nor master", self.kind);
         }
-        Ok(format!("127.0.0.1:{port}"))
+        Ok(format!("{}:{port}", self.address))
     }
 
     /// The folder it keeps its data in.
@@ -124,7 +131,7 @@ impl S3Server {
     /// Kills it if it runs and starts it again on the same data and ports. Moto forgets all.
     pub async fn restart(&mut self) -> Result<()> {
         self.kill()?;
-        self.process = launch(self.kind, &self.dir, self.ports).await?;
+        self.process = launch(self.kind, &self.dir, self.address, self.ports).await?;
         self.wait_ready().await
     }
 
@@ -201,7 +208,7 @@ fn data_dir(dir: &Path) -> PathBuf {
     dir.join("data")
 }
 
-async fn launch(kind: Kind, dir: &Path, ports: Ports) -> Result<Process> {
+async fn launch(kind: Kind, dir: &Path, address: Ipv4Addr, ports: Ports) -> Result<Process> {
     let data = data_dir(dir);
     fs::create_dir_all(&data).with_context(|| format!("making {}", data.display()))?;
     let program = match kind {
@@ -214,14 +221,14 @@ async fn launch(kind: Kind, dir: &Path, ports: Ports) -> Result<Process> {
     let mut command = Command::new(path);
     command.current_dir(dir);
     match kind {
-        Kind::Weed => weed_arguments(&mut command, dir, &data, ports)?,
+        Kind::Weed => weed_arguments(&mut command, dir, &data, address, ports)?,
         Kind::Moto => {
-            command.args(["-H", "127.0.0.1", "-p", &ports.s3.to_string()]);
+            command.args(["-H", &address.to_string(), "-p", &ports.s3.to_string()]);
         }
         Kind::Rclone => {
             command
                 .args(["serve", "s3", "--addr"])
-                .arg(format!("127.0.0.1:{}", ports.s3))
+                .arg(format!("{address}:{}", ports.s3))
                 .arg("--auth-key")
                 .arg(format!("{ACCESS_KEY},{SECRET_KEY}"))
                 .arg(&data)
@@ -233,7 +240,7 @@ async fn launch(kind: Kind, dir: &Path, ports: Ports) -> Result<Process> {
     Process::spawn(&command, &dir.join("server.log"))
 }
 
-fn weed_arguments(command: &mut Command, dir: &Path, data: &Path, ports: Ports) -> Result<()> {
+fn weed_arguments(command: &mut Command, dir: &Path, data: &Path, address: Ipv4Addr, ports: Ports) -> Result<()> {
     let identities = serde_json::json!({"identities": [{
         "name": "remotemount",
         "credentials": [{"accessKey": ACCESS_KEY, "secretKey": SECRET_KEY}],
@@ -248,7 +255,9 @@ fn weed_arguments(command: &mut Command, dir: &Path, data: &Path, ports: Ports) 
     command
         .arg("server")
         .arg(format!("-dir={}", data.display()))
-        .args(["-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-filer", "-s3"])
+        .arg(format!("-ip={address}"))
+        .arg(format!("-ip.bind={address}"))
+        .args(["-filer", "-s3"])
         .arg(format!("-s3.config={}", config.display()))
         .args([
             "-s3.iam=false",

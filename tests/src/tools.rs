@@ -1,8 +1,8 @@
-//! Where the programs are that tests run against: S3 servers, a Kubernetes control plane, Helm.
+//! Where the programs are that tests run against: S3 servers, a Kubernetes control plane, a node, Helm.
 //!
 //! Scripts own the answer: `tests/tools/install.sh` for the S3 servers, `tests/tools/control-plane.sh` for
-//! what Kubernetes is made of, `tests/tools/helm.sh`. Each fetches the pinned programs once and prints where
-//! they are, and answers at once when all is there.
+//! what Kubernetes is made of, `tests/tools/node.sh` for what a node has beside it, `tests/tools/helm.sh`. Each
+//! fetches the pinned programs once and prints where they are, and answers at once when all is there.
 //!
 //! Never looks in PATH: a test must run against the pinned version or not at all. A control plane that
 //! someone chose by `KUBEBUILDER_ASSETS`, as Kubernetes' own envtest reads it, goes before ours.
@@ -26,8 +26,8 @@ pub fn bin(name: &str) -> Result<PathBuf> {
     existing(folder.join("bin").join(name))
 }
 
-/// The path of a program of the control plane: `etcd`, `kube-apiserver`, `kube-controller-manager` or
-/// `kubectl`.
+/// The path of a program of Kubernetes: `etcd`, `kube-apiserver`, `kube-controller-manager`, `kube-scheduler`,
+/// `kubectl`, `kubelet` or `kube-proxy`.
 ///
 /// The first call builds the program if it is missing, which takes minutes, Go and the network.
 pub fn control_plane_bin(name: &str) -> Result<PathBuf> {
@@ -44,6 +44,14 @@ pub fn control_plane_bin(name: &str) -> Result<PathBuf> {
 /// The path of Helm, which the first call builds if it is missing.
 pub fn helm() -> Result<PathBuf> {
     existing(folder_from("helm.sh", &[]).context("run make tools")?)
+}
+
+/// The folder of what a node runs beside Kubernetes (containerd, runc, iptables and CoreDNS in `bin/`, plugins in `cni/`)
+/// and of what its workload image is made of (`busybox`, curl below `workload/`).
+///
+/// The first call fetches it if it is missing, which takes seconds, Go and Debian's mirror.
+pub fn node_folder() -> Result<PathBuf> {
+    folder_from("node.sh", &[]).context("run make test-node")
 }
 
 fn existing(path: PathBuf) -> Result<PathBuf> {

@@ -6,6 +6,7 @@
 //!
 //! Every key is made anew for each control plane and goes with its folder.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
@@ -20,6 +21,11 @@ use serde_json::{Value, json};
 
 type Ca = CertifiedIssuer<'static, KeyPair>;
 
+/// The name of the one node there may be.
+pub const NODE_NAME: &str = "node";
+/// The name of the cluster's DNS server, as RBAC knows it.
+pub const DNS_USER: &str = "remotemount-tests:dns";
+
 /// What was written, and where.
 #[derive(Debug)]
 pub struct Pki {
@@ -30,19 +36,14 @@ pub struct Pki {
     token_key: KeyPair,
 }
 
-/// Where an API server with that port listens.
-pub fn url(port: u16) -> String {
-    format!("https://127.0.0.1:{port}")
-}
-
 impl Pki {
-    /// Writes everything into `folder`, for an API server on that port.
-    pub fn create(folder: &Path, api_server_port: u16) -> Result<Pki> {
+    /// Writes everything into `folder`, for an API server at that address and port.
+    pub fn create(folder: &Path, address: Ipv4Addr, api_server_port: u16) -> Result<Pki> {
         let ca = authority()?;
         let token_key = KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, RsaKeySize::_2048)?;
         let pki = Pki {
             folder: folder.to_path_buf(),
-            url: url(api_server_port),
+            url: format!("https://{address}:{api_server_port}"),
             admin_kubeconfig: folder.join("admin.kubeconfig"),
             ca_pem: ca.pem(),
             token_key,
@@ -50,16 +51,24 @@ impl Pki {
         pki.write("ca.crt", &pki.ca_pem)?;
         pki.write("token.key", &pki.token_key.serialize_pem())?;
         pki.write("token.pub", &pki.token_key.public_key_pem())?;
-        pki.write_leaf(&ca, "kube-apiserver", server_parameters()?)?;
+        pki.write_leaf(&ca, "kube-apiserver", server_parameters(address)?)?;
         for (file, name, group) in [
             ("admin", "admin", "system:masters"),
             ("controller-manager", "system:kube-controller-manager", "system:authenticated"),
+            ("scheduler", "system:kube-scheduler", "system:authenticated"),
+            ("kubelet", &format!("system:node:{NODE_NAME}"), "system:nodes"),
+            ("kube-proxy", "system:kube-proxy", "system:authenticated"),
+            ("dns", DNS_USER, "system:authenticated"),
         ] {
             pki.write_leaf(&ca, file, user_parameters(name, group)?)?;
             let user = json!({"client-certificate": pki.path(&format!("{file}.crt")), "client-key": pki.path(&format!("{file}.key"))});
             pki.write_kubeconfig(&format!("{file}.kubeconfig"), name, &user)?;
         }
         Ok(pki)
+    }
+
+    pub fn url(&self) -> &str {
+        &self.url
     }
 
     pub fn ca_pem(&self) -> &str {
@@ -90,8 +99,14 @@ impl Pki {
         &self.admin_kubeconfig
     }
 
-    pub fn controller_manager_kubeconfig(&self) -> PathBuf {
-        self.path("controller-manager.kubeconfig")
+    /// The certificate and key of the administrator, which the API server shows to a kubelet.
+    pub fn admin_certificate(&self) -> (PathBuf, PathBuf) {
+        (self.path("admin.crt"), self.path("admin.key"))
+    }
+
+    /// The kubeconfig of a part of Kubernetes: `controller-manager`, `scheduler`, `kubelet`, `kube-proxy` or `dns`.
+    pub fn kubeconfig_of_part(&self, part: &str) -> PathBuf {
+        self.path(&format!("{part}.kubeconfig"))
     }
 
     /// A kubeconfig for the one who has that bearer token.
@@ -147,11 +162,11 @@ fn authority() -> Result<Ca> {
     CertifiedIssuer::self_signed(parameters, KeyPair::generate()?).context("making the CA")
 }
 
-fn server_parameters() -> Result<CertificateParams> {
-    // The last address is the first of the service range: what the Service `kubernetes` gets.
+fn server_parameters(address: Ipv4Addr) -> Result<CertificateParams> {
+    // 10.96.0.1 is the first address of the service range: what the Service `kubernetes` gets.
     let names = ["kubernetes", "kubernetes.default", "kubernetes.default.svc", "localhost"];
     let mut parameters = CertificateParams::new(names.map(str::to_owned))?;
-    for address in [Ipv4Addr::LOCALHOST, Ipv4Addr::new(10, 96, 0, 1)] {
+    for address in BTreeSet::from([Ipv4Addr::LOCALHOST, Ipv4Addr::new(10, 96, 0, 1), address]) {
         parameters.subject_alt_names.push(SanType::IpAddress(IpAddr::V4(address)));
     }
     parameters.distinguished_name.push(DnType::CommonName, "kube-apiserver");

@@ -1,11 +1,13 @@
-//! How etcd, kube-apiserver and kube-controller-manager are started: which flags, and why.
+//! How etcd, kube-apiserver, kube-controller-manager and kube-scheduler are started: which flags, and why.
 //!
-//! Every address is on loopback and every port is chosen here. Flags that only repeat a default are
-//! left out, so that what stands here is what differs from a cluster.
+//! Every address is on loopback, but for the API server's where a node is to reach it, and every port is
+//! chosen here. Flags that only repeat a default are left out, so that what stands here is what differs
+//! from a cluster.
 //!
 //! Never waits for a server to be ready: that is asked of the API, not of a process.
 
 use std::fs;
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -31,20 +33,19 @@ pub struct Programs {
     etcd: PathBuf,
     api_server: PathBuf,
     controller_manager: Option<PathBuf>,
+    scheduler: Option<PathBuf>,
     pub kubectl: PathBuf,
 }
 
 impl Programs {
     /// Finds them, or builds them, for minutes.
     pub fn find(controllers: Controllers) -> Result<Programs> {
-        let controller_manager = match controllers {
-            Controllers::None => None,
-            Controllers::All => Some(tools::control_plane_bin("kube-controller-manager")?),
-        };
+        let wanted = |name: &str, wanted: bool| wanted.then(|| tools::control_plane_bin(name)).transpose();
         Ok(Programs {
             etcd: tools::control_plane_bin("etcd")?,
             api_server: tools::control_plane_bin("kube-apiserver")?,
-            controller_manager,
+            controller_manager: wanted("kube-controller-manager", controllers != Controllers::None)?,
+            scheduler: wanted("kube-scheduler", controllers == Controllers::AllAndScheduler)?,
             kubectl: tools::control_plane_bin("kubectl")?,
         })
     }
@@ -57,6 +58,7 @@ pub struct Ports {
     etcd_peer: u16,
     pub api_server: u16,
     controller_manager: u16,
+    scheduler: u16,
 }
 
 impl Ports {
@@ -66,6 +68,7 @@ impl Ports {
             etcd_peer: free_port()?,
             api_server: free_port()?,
             controller_manager: free_port()?,
+            scheduler: free_port()?,
         })
     }
 }
@@ -91,15 +94,12 @@ pub fn etcd(programs: &Programs, folder: &Folder, ports: Ports) -> Result<Proces
     Process::spawn(&command, &folder.path().join("etcd.log"))
 }
 
-pub fn api_server(programs: &Programs, folder: &Folder, pki: &Pki, ports: Ports) -> Result<Process> {
+pub fn api_server(programs: &Programs, folder: &Folder, pki: &Pki, address: Ipv4Addr, ports: Ports) -> Result<Process> {
     let policy = folder.path().join("audit-policy.yaml");
     fs::write(&policy, AUDIT_POLICY).context("writing the audit policy")?;
     let mut command = Command::new(&programs.api_server);
     command
         .arg(format!("--etcd-servers=http://127.0.0.1:{}", ports.etcd))
-        .args(["--bind-address=127.0.0.1", "--advertise-address=127.0.0.1"])
-        // It refuses to be the endpoint of the Service `kubernetes` from loopback.
-        .arg("--endpoint-reconciler-type=none")
         .arg(format!("--secure-port={}", ports.api_server))
         .arg("--service-cluster-ip-range=10.96.0.0/16")
         .arg(format!("--cert-dir={}", folder.path().display()))
@@ -116,13 +116,26 @@ pub fn api_server(programs: &Programs, folder: &Folder, pki: &Pki, ports: Ports)
         .args(["--allow-privileged=true", "--profiling=false"])
         .arg(format!("--audit-policy-file={}", policy.display()))
         // Written before the answer ends, as is the default: tests count in it.
-        .arg(format!("--audit-log-path={}", audit_log(folder).display()));
+        .arg(format!("--audit-log-path={}", audit_log(folder).display()))
+        .arg(format!("--advertise-address={address}"));
+    if address.is_loopback() {
+        // It refuses to be the endpoint of the Service `kubernetes` from loopback.
+        command.args(["--bind-address=127.0.0.1", "--endpoint-reconciler-type=none"]);
+    } else {
+        // Logs and exec are asked of the kubelet, by its address: nobody resolves its name.
+        let (certificate, key) = pki.admin_certificate();
+        command
+            .arg("--bind-address=0.0.0.0")
+            .arg("--kubelet-preferred-address-types=InternalIP")
+            .arg(format!("--kubelet-client-certificate={}", certificate.display()))
+            .arg(format!("--kubelet-client-key={}", key.display()));
+    }
     Process::spawn(&command, &folder.path().join("kube-apiserver.log"))
 }
 
 pub fn controller_manager(programs: &Programs, folder: &Folder, pki: &Pki, ports: Ports) -> Result<Process> {
     let program = programs.controller_manager.as_ref().context("no kube-controller-manager was looked for")?;
-    let kubeconfig = pki.controller_manager_kubeconfig();
+    let kubeconfig = pki.kubeconfig_of_part("controller-manager");
     let kubeconfig = kubeconfig.display();
     let mut command = Command::new(program);
     command
@@ -135,4 +148,19 @@ pub fn controller_manager(programs: &Programs, folder: &Folder, pki: &Pki, ports
         .arg(format!("--root-ca-file={}", pki.ca().display()))
         .arg(format!("--service-account-private-key-file={}", pki.token_key().display()));
     Process::spawn(&command, &folder.path().join("kube-controller-manager.log"))
+}
+
+pub fn scheduler(programs: &Programs, folder: &Folder, pki: &Pki, ports: Ports) -> Result<Process> {
+    let program = programs.scheduler.as_ref().context("no kube-scheduler was looked for")?;
+    let kubeconfig = pki.kubeconfig_of_part("scheduler");
+    let kubeconfig = kubeconfig.display();
+    let mut command = Command::new(program);
+    command
+        .arg(format!("--kubeconfig={kubeconfig}"))
+        .arg(format!("--authentication-kubeconfig={kubeconfig}"))
+        .arg(format!("--authorization-kubeconfig={kubeconfig}"))
+        .args(["--bind-address=127.0.0.1", "--leader-elect=false"])
+        .arg(format!("--secure-port={}", ports.scheduler))
+        .arg(format!("--cert-dir={}", folder.path().display()));
+    Process::spawn(&command, &folder.path().join("kube-scheduler.log"))
 }

@@ -6,12 +6,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use remotemount_tests::control_plane::Controllers;
-use remotemount_tests::node::Node;
 use remotemount_tests::operator::{ACCOUNT, NAMESPACE, Operator};
+use remotemount_tests::stand_in::StandIn;
 
 use crate::stage::{Cluster, Stage, client, until};
 
-async fn served(node: &Node) -> Result<bool> {
+async fn served(node: &StandIn) -> Result<bool> {
     Ok(client().get(node.http_url("/m/a")).send().await?.text().await? == "content")
 }
 
@@ -70,7 +70,7 @@ async fn killed_and_started_again() -> Result<()> {
     Ok(())
 }
 
-async fn connected(node: &Node) -> Result<bool> {
+async fn connected(node: &StandIn) -> Result<bool> {
     let status: serde_json::Value = client().get(node.admin_url("/status")).send().await?.json().await?;
     Ok(status["control"]["state"] == "connected")
 }

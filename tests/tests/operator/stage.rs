@@ -6,10 +6,10 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use remotemount_tests::bucket::Bucket;
 use remotemount_tests::control_plane::{ControlPlane, Controllers};
-use remotemount_tests::node::Node;
 use remotemount_tests::operator::{self, Operator};
 use remotemount_tests::proxy::Proxy;
 use remotemount_tests::s3_server::{Kind, S3Server};
+use remotemount_tests::stand_in::StandIn;
 use remotemount_tests::tenant::{self, LIMIT, RESTRICTED, Tenant};
 use serde_json::Value;
 use tokio::sync::{Mutex, OnceCell};
@@ -85,9 +85,9 @@ impl Stage<'_> {
     }
 
     /// A pod, and its sidecar as a process.
-    pub async fn node(&self, pod: &str) -> Result<Node> {
+    pub async fn node(&self, pod: &str) -> Result<StandIn> {
         self.pod(pod).await?;
-        Node::run(&self.cluster.plane, &self.namespace, pod).await
+        StandIn::run(&self.cluster.plane, &self.namespace, pod).await
     }
 
     /// Until the condition is as `wanted`.

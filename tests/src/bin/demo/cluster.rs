@@ -19,10 +19,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result};
 use remotemount_tests::bucket::Bucket;
 use remotemount_tests::control_plane::{ControlPlane, Controllers};
-use remotemount_tests::node::Node;
 use remotemount_tests::operator::Operator;
 use remotemount_tests::proxy::Proxy;
 use remotemount_tests::s3_server::{Kind, S3Server};
+use remotemount_tests::stand_in::StandIn;
 use tempfile::TempDir;
 
 use crate::example::Example;
@@ -48,7 +48,7 @@ struct Stage {
 #[derive(Default)]
 struct Running {
     operator: Option<Operator>,
-    nodes: Vec<Node>,
+    nodes: Vec<StandIn>,
 }
 
 impl Running {
@@ -57,7 +57,7 @@ impl Running {
     }
 
     /// The sidecar of the pod `web`.
-    fn web(&self) -> Result<&Node> {
+    fn web(&self) -> Result<&StandIn> {
         self.nodes.first().context("the sidecar was not started")
     }
 }

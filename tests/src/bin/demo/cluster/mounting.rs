@@ -6,8 +6,8 @@
 use anyhow::{Context as _, Result, ensure};
 use remotemount_crds::names;
 use remotemount_tests::manifest::SECRET;
-use remotemount_tests::node::Node;
 use remotemount_tests::s3_server::{PLAIN_ACCESS_KEY, PLAIN_SECRET_KEY};
+use remotemount_tests::stand_in::StandIn;
 use serde_json::Value;
 
 use super::installing::{namespace, says, wrapped};
@@ -143,8 +143,8 @@ fn words(value: &Value) -> String {
 }
 
 /// Starts the sidecar of a pod, as a kubelet would, and waits for its startup probe.
-pub async fn sidecar(tour: &mut Tour<'_>, pod: &str, title: &str) -> Result<Node> {
-    let mut node = Node::start(tour.plane, NAMESPACE, pod).await?;
+pub async fn sidecar(tour: &mut Tour<'_>, pod: &str, title: &str) -> Result<StandIn> {
+    let mut node = StandIn::start(tour.plane, NAMESPACE, pod).await?;
     let shown = wrapped("remotemount-sidecar", &node.arguments());
     let work = async {
         node.wait_ready().await?;
