@@ -3,13 +3,14 @@
 //!
 //! `/healthz` fails only when a restart can help (the store is damaged); a remote that is down or a disk
 //! that is full is no reason to restart a sidecar that still serves. `/readyz` holds from
-//! the first good mount table until the drain begins. `/status` is what the operator and people read;
+//! the first good mount table, with the mounts that are expected, until the drain begins. `/status` is what the operator and people read;
 //! it never holds a secret.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderValue};
@@ -29,10 +30,13 @@ use crate::link::state::{LinkState, LinkStatus};
 use crate::metrics::{DeleteResult, Metrics};
 use crate::mounts::source::Origin;
 use crate::mounts::watch::Problems;
-use crate::mounts::{Mount, Mounts};
+use crate::mounts::{Mount, MountTable, Mounts};
 use crate::remote::Capabilities;
 use crate::remote::observe::Health;
 use crate::store::{Store, StoreError};
+
+/// A ConfigMap that was just written reaches a new pod well before.
+const EXPECTED_WITHIN: Duration = Duration::from_secs(15);
 
 /// The admin port.
 pub struct Admin {
@@ -52,6 +56,32 @@ pub struct Admin {
     pub link: Arc<LinkState>,
     /// Set when the drain begins.
     pub draining: Arc<AtomicBool>,
+    /// What it was started for.
+    pub expected: Expected,
+}
+
+/// The mounts that a sidecar was started for. An app that starts before they are here would be told that its data is
+/// not there; one whose mount is gone for good must start all the same.
+pub struct Expected {
+    names: Vec<String>,
+    until: Instant,
+}
+
+impl Expected {
+    /// Mounts of those names, for as long as they may take from now on.
+    #[must_use]
+    pub fn new(names: Vec<String>) -> Self {
+        Self { names, until: Instant::now() + EXPECTED_WITHIN }
+    }
+
+    /// Those that are not in `table`, while that matters.
+    fn missing<'e>(&'e self, table: &MountTable) -> Vec<&'e str> {
+        if Instant::now() >= self.until {
+            return Vec::new();
+        }
+        let there: BTreeSet<&str> = table.iter().map(|mount| mount.name.as_str()).collect();
+        self.names.iter().map(String::as_str).filter(|name| !there.contains(name)).collect()
+    }
 }
 
 #[derive(Serialize)]
@@ -151,7 +181,7 @@ impl Admin {
                     Ok((stream, _)) => stream,
                     Err(error) => {
                         tracing::warn!(%error, "admin connection not accepted");
-                        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+                        tokio::time::sleep(Duration::from_millis(50)).await;
                         continue;
                     }
                 },
@@ -164,7 +194,7 @@ impl Admin {
             let mut server = hyper::server::conn::http1::Builder::new();
             let connection = server
                 .timer(TokioTimer::new())
-                .header_read_timeout(std::time::Duration::from_secs(10))
+                .header_read_timeout(Duration::from_secs(10))
                 .serve_connection(TokioIo::new(stream), service);
             tokio::spawn(async move {
                 if let Err(error) = connection.await {
@@ -195,12 +225,18 @@ impl Admin {
     }
 
     fn ready(&self) -> bool {
-        self.mounts.load().number > 0 && !self.draining.load(Ordering::Relaxed)
+        let table = self.mounts.load();
+        table.number > 0 && !self.draining.load(Ordering::Relaxed) && self.expected.missing(&table).is_empty()
     }
 
     fn why_not_ready(&self) -> String {
         if self.draining.load(Ordering::Relaxed) {
             return "draining\n".to_owned();
+        }
+        let table = self.mounts.load();
+        let missing = self.expected.missing(&table);
+        if table.number > 0 && !missing.is_empty() {
+            return format!("no manifests yet of {}\n", missing.join(", "));
         }
         format!("no mount table in force yet: {}\n", self.problems().join("; "))
     }

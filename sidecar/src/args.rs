@@ -6,6 +6,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use remotemount_crds::effect;
@@ -39,6 +40,9 @@ enum Command {
         /// What is asked: `/readyz` or `/healthz`.
         #[arg(long, value_name = "PATH", default_value = "/readyz")]
         path: String,
+        /// For how long it is asked again while the answer is another, in seconds.
+        #[arg(long, value_name = "SECONDS", default_value_t = 0)]
+        wait: u64,
     },
 }
 
@@ -86,6 +90,9 @@ pub struct RunArgs {
         default_value = "/etc/remotemount/control/token"
     )]
     pub control_token: PathBuf,
+    /// The mounts that it was started for, by name: it is not ready before it has them, or fifteen seconds have gone.
+    #[arg(long, env = "REMOTEMOUNT_EXPECT", value_name = "NAME,...", value_delimiter = ',')]
+    pub expect: Vec<String>,
     /// How long requests under way may take to end after SIGTERM, in seconds.
     #[arg(long, env = "REMOTEMOUNT_DRAIN_SECONDS", value_name = "SECONDS", default_value_t = 25)]
     pub drain_seconds: u64,
@@ -112,7 +119,7 @@ impl Args {
         match self.command {
             Command::Check { directory } => check(&directory),
             Command::Run(args) => told(start_log(&args).and_then(|()| run::run(*args))),
-            Command::Probe { admin, path } => told(probe::probe(admin, &path)),
+            Command::Probe { admin, path, wait } => told(probe::until(admin, &path, Duration::from_secs(wait))),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! `probe`: asks a sidecar's admin port and ends with the answer, for the kubelet's exec probes.
+//! `probe`: asks a sidecar's admin port and ends with the answer, for the kubelet's exec probes and hooks.
 //!
 //! The admin port listens on loopback, where the kubelet cannot ask it; a command in the container can.
 //! One request by hand over a plain socket: a probe runs every few seconds in every pod, so it starts no
@@ -12,8 +12,24 @@ use anyhow::{Context as _, bail};
 
 /// How long all of it may take; below the kubelet's own limit, so that the reason is told.
 const PATIENCE: Duration = Duration::from_secs(4);
+/// Between two questions, where the answer is waited for.
+const PAUSE: Duration = Duration::from_millis(20);
 /// How much of an answer is read.
 const MAX_BYTES: u64 = 64 << 10;
+
+/// Asks for `path` at `admin`, again and again for as long as `wait`, until the answer is 200.
+///
+/// # Errors
+/// The last answer, when it is not 200, or there is none.
+pub fn until(admin: SocketAddr, path: &str, wait: Duration) -> anyhow::Result<()> {
+    let begun = Instant::now();
+    loop {
+        match probe(admin, path) {
+            Err(_) if begun.elapsed() < wait => std::thread::sleep(PAUSE),
+            outcome => return outcome,
+        }
+    }
+}
 
 /// Asks for `path` at `admin`.
 ///
@@ -77,6 +93,22 @@ mod tests {
             let error = format!("{:#}", probe(server(answer), "/readyz").unwrap_err());
             assert!(error.contains(told), "{error}");
         }
+    }
+
+    #[test]
+    fn an_answer_is_waited_for_and_no_longer() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = std::thread::spawn(move || {
+            for answer in ["HTTP/1.1 503 Later\r\n\r\nnot yet\n", "", "HTTP/1.1 200 OK\r\n\r\n"] {
+                let (mut stream, _) = listener.accept().unwrap();
+                let _ = stream.read(&mut [0; 512]).unwrap();
+                stream.write_all(answer.as_bytes()).unwrap();
+            }
+        });
+        assert!(until(address, "/readyz", Duration::from_secs(60)).is_ok());
+        server.join().unwrap();
+        assert!(until(address, "/readyz", Duration::from_millis(50)).is_err(), "nobody is there any more");
     }
 
     #[test]

@@ -17,7 +17,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::admin::{Admin, Shown};
+use crate::admin::{Admin, Expected, Shown};
 use crate::args::RunArgs;
 use crate::doors::grpc::{GrpcDoor, Parts};
 use crate::doors::http::HttpDoor;
@@ -97,6 +97,7 @@ async fn serve(args: RunArgs) -> anyhow::Result<()> {
         problems: Arc::clone(&problems),
         link: Arc::clone(&link_state),
         draining: Arc::clone(&draining),
+        expected: Expected::new(args.expect.clone()),
     });
     let admin_stop = CancellationToken::new();
     let ended = CancellationToken::new();

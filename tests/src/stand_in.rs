@@ -42,7 +42,7 @@ pub struct StandIn {
 }
 
 impl StandIn {
-    /// Runs the sidecar of the pod `name` and waits for its startup probe to hold.
+    /// Runs the sidecar of the pod `name` and waits for what its hook waits for.
     ///
     /// # Errors
     /// The pod has no sidecar, a volume cannot be had, or the sidecar does not become ready; its log is in the error.
@@ -81,13 +81,13 @@ impl StandIn {
         mount(plane, &self.pod, &self.container, self.folder.path()).await
     }
 
-    /// Waits until the startup probe holds.
+    /// Waits until the hook's question is answered well.
     ///
     /// # Errors
     /// The sidecar ends, or is not ready in time; its log is in the error.
     pub async fn wait_ready(&mut self) -> Result<()> {
         let deadline = Instant::now() + READY_LIMIT;
-        while !self.probe("--path", "/readyz").await? {
+        while !self.started().await? {
             if let Some(status) = self.process.try_wait()? {
                 bail!("the sidecar ended with {status}:\n{}", self.process.log_tail());
             }
@@ -99,13 +99,13 @@ impl StandIn {
         Ok(())
     }
 
-    /// Runs the probe command with the arguments that the container's startup probe has.
-    async fn probe(&self, flag: &str, path: &str) -> Result<bool> {
-        let probe = self.container.startup_probe.as_ref().and_then(|probe| probe.exec.as_ref()?.command.clone());
-        let command = probe.context("the container has no startup probe by command")?;
-        let has = command.windows(2).any(|pair| pair[0] == flag && pair[1] == path);
-        anyhow::ensure!(has, "the startup probe asks something else: {command:?}");
-        let arguments = command.iter().skip(1).map(|argument| self.local(argument));
+    /// Asks once what the container's hook waits for.
+    async fn started(&self) -> Result<bool> {
+        let hook = self.container.lifecycle.as_ref().and_then(|lifecycle| lifecycle.post_start.as_ref());
+        let command = hook.and_then(|hook| hook.exec.as_ref()?.command.clone());
+        let command = command.context("the container has no hook by command")?;
+        let wait = command.iter().position(|argument| argument == "--wait").context("the hook does not wait")?;
+        let arguments = command[1..wait].iter().map(|argument| self.local(argument));
         let status =
             tokio::process::Command::new(binary_beside("remotemount-sidecar")?).args(arguments).output().await?;
         Ok(status.status.success())

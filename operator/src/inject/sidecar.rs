@@ -1,9 +1,12 @@
 //! The sidecar's container and volumes, as the pod is to have them.
 //!
-//! A native sidecar: an init container that is restarted for ever, with a startup probe that holds the
+//! A native sidecar: an init container that is restarted for ever, with a hook that holds the
 //! containers after it back until the mounts are served, and that does not keep a Job from ending. It runs
-//! under the restricted Pod Security level. Probes run a command in the container, because the admin port
-//! listens on loopback, where the kubelet cannot ask it.
+//! under the restricted Pod Security level. Hook and probe run a command in the container, because the admin
+//! port listens on loopback, where the kubelet cannot ask it.
+//!
+//! A hook and no startup probe: the kubelet looks at probes once a second and at what came of them once a
+//! second more, which would be most of what a sidecar adds to a pod's start (docs/decisions/0014).
 //!
 //! ConfigMaps are optional sources: a mount that is deleted must not keep the others from their updates.
 //! Secrets are not: a missing one shows as a `FailedMount` event that names it, and the pod waits for it.
@@ -26,14 +29,16 @@ use super::combine::Combined;
 const METRICS_PORT: &str = "rm-metrics";
 /// Seconds a token is good for; the kubelet renews it well before.
 const TOKEN_SECONDS: u32 = 3600;
-/// Seconds the start may take before the kubelet tries again.
-const START_SECONDS: u32 = 120;
+/// Seconds the start may take before the kubelet tries again, with the volumes as they are by then.
+const START_SECONDS: u32 = 30;
 
 /// The container.
 #[must_use]
 pub fn container(combined: &Combined, settings: &Settings) -> Map<String, Value> {
     let admin = format!("127.0.0.1:{}", combined.admin);
-    let probe = |path: &str| json!({"command": [SIDECAR_PROGRAM, "probe", "--admin", admin, "--path", path]});
+    let probe = |path: &'static str| vec![SIDECAR_PROGRAM, "probe", "--admin", &admin, "--path", path];
+    let (wait, names) = (START_SECONDS.to_string(), combined.names.join(","));
+    let started = [probe("/readyz"), vec!["--wait", &wait]].concat();
     let fields = json!({
         "name": CONTAINER,
         "image": settings.image,
@@ -47,6 +52,7 @@ pub fn container(combined: &Combined, settings: &Settings) -> Map<String, Value>
             "--http", format!("127.0.0.1:{}", combined.http),
             "--grpc", format!("127.0.0.1:{}", combined.grpc),
             "--admin", admin,
+            "--expect", names,
             "--log", combined.log,
             "--control", format!("{CONTROL_DIRECTORY}/{ENDPOINT_KEY}"),
             "--control-ca", format!("{CONTROL_DIRECTORY}/{CA_KEY}"),
@@ -60,11 +66,9 @@ pub fn container(combined: &Combined, settings: &Settings) -> Map<String, Value>
         ],
         "resources": combined.resources,
         "securityContext": security_context(settings),
-        "startupProbe": {
-            "exec": probe("/readyz"), "periodSeconds": 1, "timeoutSeconds": 5, "failureThreshold": START_SECONDS,
-        },
+        "lifecycle": {"postStart": {"exec": {"command": started}}},
         "livenessProbe": {
-            "exec": probe("/healthz"), "periodSeconds": 30, "timeoutSeconds": 10, "failureThreshold": 3,
+            "exec": {"command": probe("/healthz")}, "periodSeconds": 30, "timeoutSeconds": 10, "failureThreshold": 3,
         },
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "volumeMounts": volume_mounts(combined),

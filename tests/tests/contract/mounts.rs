@@ -206,3 +206,25 @@ async fn the_port_for_metrics_shows_nothing_else() -> Result<()> {
     }
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sidecar_is_ready_when_it_has_what_it_was_started_for() -> Result<()> {
+    let endpoint = server(Kind::Moto).await?;
+    bucket(Kind::Moto, "expected").await?;
+    let first = Manifest::new("first", "/first", "expected", &endpoint, "");
+    let second = Manifest::new("second", "/second", "expected", &endpoint, "");
+    let mut sidecar = Sidecar::builder().mount(&first).arg("--expect").arg("first,second").start_unready()?;
+    let ready = async || {
+        let answer = client().get(sidecar.admin_url("/readyz")).send().await.ok()?;
+        Some((answer.status().as_u16(), answer.text().await.ok()?))
+    };
+    let missing = async {
+        while ready().await != Some((503, "no manifests yet of second\n".to_owned())) {
+            sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), missing).await?;
+    sidecar.write_manifest("second", &second.to_yaml())?;
+    sidecar.wait_ready(Duration::from_secs(10)).await?;
+    Ok(())
+}

@@ -291,7 +291,7 @@ async fn the_policy_refuses_a_stripped_sidecar() -> Result<()> {
     let mut stripped = good.clone();
     stripped["spec"]["initContainers"][0].as_object_mut().unwrap().retain(|key, _| {
         // As an older API knows it: an init container has neither.
-        !["restartPolicy", "startupProbe", "livenessProbe"].contains(&key.as_str())
+        !["restartPolicy", "lifecycle", "livenessProbe"].contains(&key.as_str())
     });
     let mut removed = good.clone();
     removed["spec"].as_object_mut().unwrap().remove("initContainers");

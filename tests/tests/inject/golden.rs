@@ -107,8 +107,8 @@ fn the_sidecar_takes_what_it_is_given() {
             }
             let arguments = ["remotemount-sidecar".to_owned()].into_iter().chain(words(&container["args"]));
             Args::try_parse_from(arguments).unwrap_or_else(|error| panic!("{}: {error}", case.display()));
-            for probe in ["startupProbe", "livenessProbe"] {
-                let command = words(&container[probe]["exec"]["command"]);
+            for asked in [&container["lifecycle"]["postStart"], &container["livenessProbe"]] {
+                let command = words(&asked["exec"]["command"]);
                 Args::try_parse_from(command).unwrap_or_else(|error| panic!("{}: {error}", case.display()));
             }
             seen += 1;

@@ -109,7 +109,7 @@ async fn injected(tour: &mut Tour<'_>) -> Result<()> {
         let mut lines = vec![format!("annotations: {}: {mounts}", names::INJECTED_ANNOTATION)];
         lines.push(format!("initContainers[0]: {}", fields(sidecar, &["name", "image", "restartPolicy"])));
         lines.extend(arguments(sidecar));
-        lines.push(format!("  startupProbe: {}", words(&sidecar["startupProbe"]["exec"]["command"])));
+        lines.push(format!("  postStart: {}", words(&sidecar["lifecycle"]["postStart"]["exec"]["command"])));
         lines.push(format!("  resources: {}", sidecar["resources"]));
         let mounted = sidecar["volumeMounts"].as_array().context("no volumes")?;
         let own =
@@ -142,13 +142,13 @@ fn words(value: &Value) -> String {
     value.as_array().into_iter().flatten().filter_map(Value::as_str).collect::<Vec<_>>().join(" ")
 }
 
-/// Starts the sidecar of a pod, as a kubelet would, and waits for its startup probe.
+/// Starts the sidecar of a pod, as a kubelet would, and waits as its hook does.
 pub async fn sidecar(tour: &mut Tour<'_>, pod: &str, title: &str) -> Result<StandIn> {
     let mut node = StandIn::start(tour.plane, NAMESPACE, pod).await?;
     let shown = wrapped("remotemount-sidecar", &node.arguments());
     let work = async {
         node.wait_ready().await?;
-        Ok(Told::only("its startup probe holds"))
+        Ok(Told::only("its hook ends: the mounts are served"))
     };
     tour.step(title, &shown, work).await?;
     Ok(node)
