@@ -1,7 +1,7 @@
 //! Where the programs are that tests run against: S3 servers, a Kubernetes control plane, Helm.
 //!
 //! Scripts own the answer: `tests/tools/install.sh` for the S3 servers, `tests/tools/control-plane.sh` for
-//! what Kubernetes is made of, `tests/tools/helm.sh`. Each fetches the pinned programs once and prints where
+//! what Kubernetes is made of, `tests/tools/helm.sh`, `tests/tools/crds.sh`. Each fetches the pinned programs once and prints where
 //! they are, and answers at once when all is there.
 //!
 //! Never looks in PATH: a test must run against the pinned version or not at all. A control plane that
@@ -44,6 +44,11 @@ pub fn control_plane_bin(name: &str) -> Result<PathBuf> {
 /// The path of Helm, which the first call builds if it is missing.
 pub fn helm() -> Result<PathBuf> {
     existing(folder_from("helm.sh", &[]).context("run make tools")?)
+}
+
+/// The folder of the CustomResourceDefinitions that monitors and certificates of the chart are of.
+pub fn foreign_crds() -> Result<PathBuf> {
+    folder_from("crds.sh", &[]).context("run make tools")
 }
 
 fn existing(path: PathBuf) -> Result<PathBuf> {
