@@ -21,6 +21,7 @@ fn rows() -> Vec<(&'static str, Value, Value)> {
     let manager = || json!({"webhook": {"certManager": {"enabled": true}}});
     let issuer = || at("webhook.certManager", json!({"enabled": true, "issuerRef": {"name": "ours"}}));
     let monitor = || at("metrics.serviceMonitor.enabled", json!(true));
+    let pods = || json!({"sidecar": {"metrics": {"enabled": true}}, "metrics": {"podMonitor": {"enabled": true}}});
     let rule = || at("metrics.prometheusRule.enabled", json!(true));
     let dashboard = || at("metrics.dashboard.enabled", json!(true));
     let policy = || at("networkPolicy.enabled", json!(true));
@@ -46,6 +47,8 @@ fn rows() -> Vec<(&'static str, Value, Value)> {
         ("sidecar.image.digest", none(), json!(DIGEST)),
         ("sidecar.image.pullPolicy", none(), json!("Never")),
         ("sidecar.user", none(), json!(0)),
+        ("sidecar.metrics.enabled", none(), json!(true)),
+        ("sidecar.metrics.port", at("sidecar.metrics.enabled", json!(true)), json!(9191)),
         ("watchNamespaces", none(), json!(["one", "two"])),
         ("crds.install", none(), json!(false)),
         ("crds.keep", none(), json!(false)),
@@ -82,6 +85,10 @@ fn rows() -> Vec<(&'static str, Value, Value)> {
         ("metrics.serviceMonitor.labels", monitor(), json!({"release": "prometheus"})),
         ("metrics.serviceMonitor.interval", monitor(), json!("30s")),
         ("metrics.serviceMonitor.scrapeTimeout", monitor(), json!("10s")),
+        ("metrics.podMonitor.enabled", at("sidecar.metrics.enabled", json!(true)), json!(true)),
+        ("metrics.podMonitor.labels", pods(), json!({"release": "prometheus"})),
+        ("metrics.podMonitor.interval", pods(), json!("1m")),
+        ("metrics.podMonitor.scrapeTimeout", pods(), json!("10s")),
         ("metrics.prometheusRule.enabled", none(), json!(true)),
         ("metrics.prometheusRule.labels", rule(), json!({"release": "prometheus"})),
         ("metrics.prometheusRule.alertLabels", rule(), json!({"team": "storage"})),
@@ -161,12 +168,12 @@ fn rows() -> Vec<(&'static str, Value, Value)> {
 
 /// What is often set together, and what might get into each other's way.
 fn combinations() -> Vec<Value> {
-    let all_of_metrics = json!({"serviceMonitor": {"enabled": true}, "prometheusRule": {"enabled": true}, "dashboard": {"enabled": true}});
+    let all_of_metrics = json!({"serviceMonitor": {"enabled": true}, "podMonitor": {"enabled": true}, "prometheusRule": {"enabled": true}, "dashboard": {"enabled": true}});
     vec![
         json!({"watchNamespaces": ["one"], "webhook": {"certManager": {"enabled": true}}, "networkPolicy": {"enabled": true}}),
         json!({"watchNamespaces": [NAMESPACE, "one"], "tests": {"namespace": "one"}}),
         json!({"global": {"imageRegistry": "r.example.com/"}, "image": {"registry": "other", "digest": DIGEST}, "sidecar": {"image": {"tag": "v2", "digest": DIGEST}}}),
-        json!({"metrics": all_of_metrics, "commonLabels": {"a": "1", "app.kubernetes.io/name": "not-ours"}, "commonAnnotations": {"b": "true"}, "podLabels": {"app.kubernetes.io/component": "not-ours"}, "fullnameOverride": "f"}),
+        json!({"metrics": all_of_metrics, "sidecar": {"metrics": {"enabled": true}}, "watchNamespaces": ["two"], "commonLabels": {"a": "1", "app.kubernetes.io/name": "not-ours"}, "commonAnnotations": {"b": "true"}, "podLabels": {"app.kubernetes.io/component": "not-ours"}, "fullnameOverride": "f"}),
         json!({"hostNetwork": true, "webhook": {"port": 10260, "existingSecret": "t", "caBundle": "QQ=="}, "metrics": {"port": 10261}, "extraVolumes": [{"name": "e", "emptyDir": {}}], "extraVolumeMounts": [{"name": "e", "mountPath": "/e"}]}),
         json!({"rbac": {"create": false}, "serviceAccount": {"create": false, "name": "theirs"}, "crds": {"install": false}, "pdb": {"enabled": false}, "tests": {"enabled": false}, "webhook": {"enabled": false}, "admissionPolicy": {"enabled": false}}),
         json!({"resources": {"limits": null, "requests": null}, "podSecurityContext": null, "securityContext": null, "topologySpreadConstraints": [], "replicaCount": 1}),

@@ -113,7 +113,10 @@ async fn from_the_first_install_to_the_last_uninstall() -> Result<()> {
     replica.end().await?;
     cluster.helm.run(&["uninstall", RELEASE, "-n", NAMESPACE]).await?.success()?;
     let kept: Vec<String> = cluster.everything().await?.into_iter().filter(|object| !before.contains(object)).collect();
-    assert_eq!(kept, ["APIService /v1alpha1.remotemount.dev", "CustomResourceDefinition /remotemounts.remotemount.dev"]);
+    assert_eq!(
+        kept,
+        ["APIService /v1alpha1.remotemount.dev", "CustomResourceDefinition /remotemounts.remotemount.dev"]
+    );
     Ok(())
 }
 

@@ -53,6 +53,10 @@ fn rows() -> Vec<(Value, Vec<&'static str>)> {
             json!({"webhook": {"certManager": {"issuerRef": {"name": "x"}}}}),
             vec!["webhook.certManager.issuerRef has no effect without webhook.certManager.enabled"],
         ),
+        (
+            json!({"metrics": {"podMonitor": {"enabled": true}}}),
+            vec!["metrics.podMonitor.enabled needs sidecar.metrics.enabled"],
+        ),
         (json!({"metrics": {"port": 9443}}), vec!["webhook.port, control.port and metrics.port must differ"]),
         (json!({"control": {"port": 443}}), vec!["control.port cannot be 443"]),
         (json!({"serviceAccount": {"create": false}}), vec!["name one that is there in serviceAccount.name"]),

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use crate::stage::{file, object, objects, render};
 
 /// Labels that Prometheus adds.
-const ADDED: [&str; 2] = ["namespace", "le"];
+const ADDED: [&str; 4] = ["namespace", "pod", "job", "le"];
 
 /// A series, and the labels it has; a label's values where they are listed.
 type Known = BTreeMap<String, BTreeMap<String, BTreeSet<String>>>;
@@ -26,15 +26,15 @@ fn known() -> Known {
         let cells: Vec<&str> = line.split('|').map(str::trim).collect();
         let (name, kind) = (cells[1].trim_matches('`'), cells[2]);
         let mut labels: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-        // A label, or after `=` its values: `mount`, `result` = `ok`, `error`.
-        let (mut label, mut rest) = (String::new(), cells[3]);
+        // `mount`, `result` = `ok`, `error`; `reason`: what `=` follows is a label, what follows `=` are its values.
+        let (mut label, mut listing, mut rest) = (String::new(), false, cells[3]);
         while let Some((before, after)) = rest.split_once('`') {
             let (word, after) = after.split_once('`').unwrap();
-            if before.contains('=')
-                || !label.is_empty() && labels[&label].iter().next().is_some() && !before.contains(';')
-            {
+            listing &= !before.contains(';');
+            if listing && !after.trim_start().starts_with('=') {
                 labels.get_mut(&label).unwrap().insert(word.to_owned());
             } else {
+                listing = after.trim_start().starts_with('=');
                 word.clone_into(&mut label);
                 labels.insert(label.clone(), BTreeSet::new());
             }
@@ -106,28 +106,36 @@ fn asked(known: &Known, expression: &str) -> Result<BTreeSet<String>> {
     Ok(judge.asked)
 }
 
+/// The labels that an expression's sums leave.
+fn kept(expression: &str) -> BTreeSet<String> {
+    let sums = expression.split("by (").skip(1).filter_map(|rest| Some(rest.split_once(')')?.0));
+    sums.flat_map(|labels| labels.split(',')).map(|label| label.trim().to_owned()).collect()
+}
+
 async fn rendered() -> Result<Vec<Value>> {
-    let metrics = json!({"prometheusRule": {"enabled": true}, "dashboard": {"enabled": true}});
-    Ok(objects(&render(&Helm::new(None)?, &json!({"metrics": metrics})).await?))
+    let metrics =
+        json!({"prometheusRule": {"enabled": true}, "podMonitor": {"enabled": true}, "dashboard": {"enabled": true}});
+    let values = json!({"metrics": metrics, "sidecar": {"metrics": {"enabled": true}}});
+    Ok(objects(&render(&Helm::new(None)?, &values).await?))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn alerts_ask_for_what_there_is() -> Result<()> {
     let known = known();
     let rendered = rendered().await?;
-    let rule = object(&rendered, "PrometheusRule", "remotemount-operator");
+    let rule = object(&rendered, "PrometheusRule", "remotemount");
     let groups = rule["spec"]["groups"].as_array().context("groups")?;
     let alerts: Vec<&Value> = groups.iter().filter_map(|group| group["rules"].as_array()).flatten().collect();
-    assert!(alerts.len() >= 8, "{}", alerts.len());
+    assert!(alerts.len() >= 14, "{}", alerts.len());
     for alert in alerts {
         asked(&known, alert["expr"].as_str().context("expr")?)?;
         for field in ["summary", "description"] {
             let text = alert["annotations"][field].as_str().with_context(|| format!("{alert} has no {field}"))?;
-            // A label that the summary shows has to be left by the expression.
-            for (_, label) in text.match_indices("$labels.").map(|(at, found)| text.split_at(at + found.len())) {
-                let label: String = label.chars().take_while(char::is_ascii_alphanumeric).collect();
-                let kept = format!("by ({label})");
-                assert!(alert["expr"].as_str().unwrap().contains(&kept), "{alert}: {label} is summed away");
+            // A label that the text shows has to be left by the expression.
+            let kept = kept(alert["expr"].as_str().unwrap());
+            for (at, found) in text.match_indices("$labels.") {
+                let label: String = text[at + found.len()..].chars().take_while(char::is_ascii_alphanumeric).collect();
+                assert!(kept.contains(&label), "{alert}: {label} is summed away");
             }
         }
     }
@@ -145,15 +153,20 @@ async fn the_dashboard_asks_for_what_there_is() -> Result<()> {
     for panel in dashboard["panels"].as_array().context("panels")? {
         assert!(ids.insert(panel["id"].to_string()), "{panel}: an id of its own");
         for target in panel["targets"].as_array().into_iter().flatten() {
-            shown.extend(asked(&known, target["expr"].as_str().context("expr")?)?);
+            let expression = target["expr"].as_str().context("expr")?;
+            shown.extend(asked(&known, expression)?);
+            let legend = target["legendFormat"].as_str().context("a legend")?;
+            for label in legend.split("{{").skip(1).filter_map(|rest| Some(rest.split_once("}}")?.0)) {
+                assert!(kept(expression).contains(label), "{target}: {label} is summed away");
+            }
         }
     }
-    // Nothing that the operator counts is left out.
+    // Nothing that either program counts is left out.
     let base =
         |name: &String| name.trim_end_matches("_bucket").trim_end_matches("_sum").trim_end_matches("_count").to_owned();
     let shown: BTreeSet<String> = shown.iter().map(base).collect();
-    let operator: BTreeSet<String> = known.keys().filter(|name| name.contains("_operator_")).map(base).collect();
-    let missing: Vec<&String> = operator.difference(&shown).collect();
+    let counted: BTreeSet<String> = known.keys().map(base).collect();
+    let missing: Vec<&String> = counted.difference(&shown).collect();
     assert!(missing.is_empty(), "not on the dashboard: {missing:?}");
     Ok(())
 }
@@ -163,7 +176,8 @@ fn the_judge_finds_what_is_wrong() {
     let known = known();
     assert!(known["remotemount_operator_reconciles_total"]["outcome"].contains("error"), "{known:?}");
     assert!(known["remotemount_operator_control_refusals_total"]["reason"].contains("PodGone"), "{known:?}");
-    assert!(known["remotemount_remote_requests_total"].contains_key("mount"), "{known:?}");
+    let labels: Vec<&String> = known["remotemount_remote_requests_total"].keys().collect();
+    assert_eq!(labels, ["mount", "operation", "result"]);
     let good =
         "sum by (outcome) (rate(remotemount_operator_reconciles_total{outcome=\"error\", namespace=\"x\"}[5m])) > 0";
     assert_eq!(asked(&known, good).unwrap().len(), 1);
