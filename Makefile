@@ -21,6 +21,7 @@ help: ## What can be made
 tools: servers ## All that tests and demo run against: S3 servers, and Kubernetes and Helm, built once (Go 1.26, minutes)
 	@bash tests/tools/control-plane.sh >/dev/null
 	@bash tests/tools/helm.sh >/dev/null
+	@bash tests/tools/crds.sh >/dev/null
 
 servers: ## Installs the S3 servers, which is all that bench and demo-sidecar need
 	@bash tests/tools/install.sh >/dev/null

@@ -1,8 +1,9 @@
 //! Where the programs are that tests run against: S3 servers, a Kubernetes control plane, a node, Helm.
 //!
 //! Scripts own the answer: `tests/tools/install.sh` for the S3 servers, `tests/tools/control-plane.sh` for
-//! what Kubernetes is made of, `tests/tools/node.sh` for what a node has beside it, `tests/tools/helm.sh`. Each
-//! fetches the pinned programs once and prints where they are, and answers at once when all is there.
+//! what Kubernetes is made of, `tests/tools/node.sh` for what a node has beside it, `tests/tools/helm.sh`,
+//! `tests/tools/crds.sh`. Each fetches the pinned programs once and prints where they are, and answers at once
+//! when all is there.
 //!
 //! Never looks in PATH: a test must run against the pinned version or not at all. A control plane that
 //! someone chose by `KUBEBUILDER_ASSETS`, as Kubernetes' own envtest reads it, goes before ours.
@@ -52,6 +53,11 @@ pub fn helm() -> Result<PathBuf> {
 /// The first call fetches it if it is missing, which takes seconds, Go and Debian's mirror.
 pub fn node_folder() -> Result<PathBuf> {
     folder_from("node.sh", &[]).context("run make test-node")
+}
+
+/// The folder of the CustomResourceDefinitions that monitors and certificates of the chart are of.
+pub fn foreign_crds() -> Result<PathBuf> {
+    folder_from("crds.sh", &[]).context("run make tools")
 }
 
 fn existing(path: PathBuf) -> Result<PathBuf> {

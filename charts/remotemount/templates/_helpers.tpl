@@ -42,19 +42,17 @@ app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/part-of: remotemount
 app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
-{{- with .Values.commonLabels }}
-{{ toYaml . }}
+{{- range $key, $value := omit .Values.commonLabels "app.kubernetes.io/name" "app.kubernetes.io/instance" }}
+{{ $key }}: {{ $value | quote }}
 {{- end }}
 {{- end }}
 
-{{/* The metadata that all objects share, but for their name: labels, and annotations of (list root annotations). */}}
+{{/* Labels and annotations of an object: those of all, and its own, by (dict "root" $ "labels" map "annotations" map). */}}
 {{- define "remotemount.metadata" -}}
-{{- $root := index . 0 }}
-{{- $annotations := dict }}
-{{- range (rest .) }}{{ $annotations = merge $annotations (. | default dict) }}{{ end }}
-{{- $annotations = merge $annotations ($root.Values.commonAnnotations | default dict) -}}
+{{- $labels := merge (dict) (.labels | default dict) (include "remotemount.labels" .root | fromYaml) }}
+{{- $annotations := merge (dict) (.annotations | default dict) (.root.Values.commonAnnotations | default dict) -}}
 labels:
-  {{- include "remotemount.labels" $root | nindent 2 }}
+  {{- toYaml $labels | nindent 2 }}
 {{- with $annotations }}
 annotations:
   {{- toYaml . | nindent 2 }}

@@ -18,6 +18,9 @@ What values.schema.json cannot say: values that do not go together, and a second
 {{- if eq (int .Values.control.port) 443 }}
 {{- fail "control.port cannot be 443: the Service has the webhook there" }}
 {{- end }}
+{{- if and .Values.metrics.podMonitor.enabled (not .Values.sidecar.metrics.enabled) }}
+{{- fail "metrics.podMonitor.enabled needs sidecar.metrics.enabled: without it sidecars show their metrics to their own pod alone" }}
+{{- end }}
 {{- if and .Values.tests.enabled (eq (include "remotemount.tests.namespace" .) .Release.Namespace) .Values.tests.namespace }}
 {{- fail "tests.namespace is the release's own: pods there get no sidecar; name another" }}
 {{- end }}

@@ -6,5 +6,11 @@
 // A test fails by panicking.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod combinations;
 mod lifecycle;
+mod one_truth;
+mod refusals;
+mod running;
 mod stage;
+mod values;
+mod watched;
