@@ -13,7 +13,7 @@ CRASH := --workspace --features remotemount-sidecar/crash-points --bin remotemou
 # Runs what cargo test runs in namespaces of its own.
 NAMESPACES := target."cfg(unix)".runner = ["bash", "$(CURDIR)/tests/tools/namespaces.sh", "run"]
 
-.PHONY: help demo demo-sidecar test test-node lint bench tools servers programs images crds manifests clean
+.PHONY: help demo demo-sidecar test test-node lint bench tools servers programs images crds manifests docs clean
 
 help: ## What can be made
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed 's/:.*## /\t/' | expand -t 14
@@ -74,6 +74,9 @@ crds: ## Writes crds/remotemounts.yaml from the types, and its copy in the chart
 
 manifests: ## Writes dist/install.yaml, the chart with its defaults, for kubectl apply --server-side (HELM names a helm of yours)
 	@bash charts/manifests.sh dist/install.yaml $(if $(REGISTRY),--set global.imageRegistry=$(REGISTRY))
+
+docs: ## Writes docs/METRICS.md from what the programs register
+	$(CARGO) run --locked -q -p remotemount-tests --bin docs
 
 clean: ## Removes what was built; tools stay
 	$(CARGO) clean

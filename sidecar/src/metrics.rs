@@ -1,4 +1,4 @@
-//! Every metric of the sidecar, declared in one table; `docs/METRICS.md` says what each means.
+//! Every metric of the sidecar, declared in one table; `docs/METRICS.md` is written from it (`make docs`).
 //!
 //! Names and labels are API. Handles are resolved once a mount, so counting on the warm path is one
 //! atomic addition. Labels never hold paths or keys: their number would have no bound.
@@ -165,6 +165,11 @@ pub struct RemoteMetrics {
 }
 
 impl Metrics {
+    /// What may answer a lookup.
+    pub const LOOKUPS: [&'static str; 5] = ["hit", "negative_hit", "miss", "stale", "error"];
+    /// What may answer a listing.
+    pub const LISTINGS: [&'static str; 3] = ["hit", "walk", "error"];
+
     /// Declares every metric in `registry`.
     pub fn register(registry: &mut Registry) -> Self {
         let registry = registry.sub_registry_with_prefix("remotemount");
@@ -190,32 +195,42 @@ impl Metrics {
             reload_failures: Counter::default(),
             table: Gauge::default(),
         };
-        registry.register("lookups", "Lookups, by what answered them", metrics.lookups.clone());
-        registry.register("listings", "Directory listings, by what answered them", metrics.listings.clone());
-        registry.register("entries_removed", "Entries that vanished remotely", metrics.removed.clone());
+        let help = "Lookups, by what answered them; one that waits for another's question is a miss, too";
+        registry.register("lookups", help, metrics.lookups.clone());
+        let help = "Directory listings: from the store, by asking the remote, or ended in an error";
+        registry.register("listings", help, metrics.listings.clone());
+        let help = "Entries taken away because the remote no longer has them";
+        registry.register("entries_removed", help, metrics.removed.clone());
         registry.register("read_bytes", "Bytes read from the remote for workloads", metrics.read_bytes.clone());
-        registry.register("remote_requests", "Requests to the remote, each attempt", metrics.requests.clone());
-        registry.register(
-            "remote_request_seconds",
-            "Time to the remote's answer, each attempt",
-            metrics.request_seconds.clone(),
-        );
+        let help = "Requests to the remote, each attempt; cancelled is one that was too slow, or whose reader left";
+        registry.register("remote_requests", help, metrics.requests.clone());
+        let help = "Time to the remote's answer, each attempt; for a read, to its first byte";
+        registry.register("remote_request_seconds", help, metrics.request_seconds.clone());
         registry.register("http_requests", "Requests at the HTTP door, by status", metrics.http.clone());
         metrics.register_deletes(registry);
-        registry.register("grpc_requests", "Calls at the gRPC door, by how they ended", metrics.grpc.clone());
-        registry.register("persist_failures", "Answers that could not be persisted", metrics.persist_failures.clone());
-        registry.register("store_failures", "Store reads that failed", metrics.store_failures.clone());
+        let help = "Calls at the gRPC door, by how they ended; one that the client gave up is Cancelled";
+        registry.register("grpc_requests", help, metrics.grpc.clone());
+        let help = "Answers that could not be persisted; they are asked for again";
+        registry.register("persist_failures", help, metrics.persist_failures.clone());
+        let help = "Store reads that failed and were answered by the remote";
+        registry.register("store_failures", help, metrics.store_failures.clone());
         registry.register("store_rebuilt", "Stores set aside as damaged", metrics.store_rebuilt.clone());
-        registry.register("reload_failures", "Mount tables refused", metrics.reload_failures.clone());
-        registry.register("mount_table", "Number of the mount table in force", metrics.table.clone());
+        let help = "Mount tables refused because a manifest is bad";
+        registry.register("reload_failures", help, metrics.reload_failures.clone());
+        let help = "Number of the mount table in force; rises with every swap";
+        registry.register("mount_table", help, metrics.table.clone());
         metrics
     }
 
     fn register_deletes(&self, registry: &mut Registry) {
-        registry.register("deletes", "Deletes that were ordered, by how they ended", self.deletes.clone());
-        registry.register("delete_failures", "Deletes that failed, by reason", self.delete_failures.clone());
+        let help = "Deletes that were ordered, by how they ended: denied by policy, refused because the directory is not \
+                    empty or the mount's own, conflict with a change in the bucket; a name that was not there is ok";
+        registry.register("deletes", help, self.deletes.clone());
+        let help = "Deletes that failed, by the reason that the door gave";
+        registry.register("delete_failures", help, self.delete_failures.clone());
         registry.register("objects_deleted", "Objects deleted on the remote", self.objects_deleted.clone());
-        registry.register("deletes_settled", "Unfinished deletes that were settled", self.deletes_settled.clone());
+        let help = "Unfinished deletes that were settled by asking the remote";
+        registry.register("deletes_settled", help, self.deletes_settled.clone());
         registry.register("open_intents", "Deletes that have begun and are not finished", self.open_intents.clone());
         let help = "When the oldest delete that is not finished began, in seconds since 1970; 0 without one";
         registry.register("oldest_intent_timestamp_seconds", help, self.oldest_intent.clone());
@@ -235,15 +250,17 @@ impl Metrics {
         let mount = || ByMount { mount: name.to_owned() };
         let lookup = |result| self.lookups.get_or_create_owned(&ByResult { mount: name.to_owned(), result });
         let listing = |result| self.listings.get_or_create_owned(&ByResult { mount: name.to_owned(), result });
+        let [hit, negative_hit, miss, stale, error] = Self::LOOKUPS.map(lookup);
+        let [listing_hit, listing_walk, listing_error] = Self::LISTINGS.map(listing);
         MountMetrics {
-            hit: lookup("hit"),
-            negative_hit: lookup("negative_hit"),
-            miss: lookup("miss"),
-            stale: lookup("stale"),
-            error: lookup("error"),
-            listing_hit: listing("hit"),
-            listing_walk: listing("walk"),
-            listing_error: listing("error"),
+            hit,
+            negative_hit,
+            miss,
+            stale,
+            error,
+            listing_hit,
+            listing_walk,
+            listing_error,
             removed: self.removed.get_or_create_owned(&mount()),
             read_bytes: self.read_bytes.get_or_create_owned(&mount()),
             deletes: DeleteMetrics {
@@ -296,7 +313,9 @@ impl DeleteResult {
     /// Every result.
     pub const ALL: [Self; 5] = [Self::Ok, Self::Denied, Self::Refused, Self::Conflict, Self::Failed];
 
-    const fn as_str(self) -> &'static str {
+    /// The name in metrics.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::Ok => "ok",
             Self::Denied => "denied",
@@ -340,14 +359,19 @@ impl HttpMetrics {
 }
 
 impl RemoteMetrics {
+    /// How a request may end that does not fail; else the kind of error says it.
+    pub const ENDS: [&'static str; 2] = ["ok", "cancelled"];
+
     /// Counts one request that took `elapsed` and failed with `error`, or did not.
     pub fn answered(&self, operation: Operation, error: Option<ErrorKind>, elapsed: Duration) {
-        self.count(operation, error.map_or("ok", ErrorKind::as_str), elapsed);
+        let [ok, _] = Self::ENDS;
+        self.count(operation, error.map_or(ok, ErrorKind::as_str), elapsed);
     }
 
     /// Counts one request that nobody waited for to its end.
     pub fn cancelled(&self, operation: Operation, elapsed: Duration) {
-        self.count(operation, "cancelled", elapsed);
+        let [_, cancelled] = Self::ENDS;
+        self.count(operation, cancelled, elapsed);
     }
 
     fn count(&self, operation: Operation, result: &'static str, elapsed: Duration) {

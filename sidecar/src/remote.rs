@@ -269,6 +269,9 @@ impl ErrorKind {
 }
 
 impl Operation {
+    /// Every operation.
+    pub const ALL: [Self; 5] = [Self::Stat, Self::List, Self::Read, Self::Delete, Self::DeleteMany];
+
     /// The name in metrics and messages.
     #[must_use]
     pub const fn as_str(self) -> &'static str {

@@ -16,6 +16,7 @@ pub mod crowd;
 pub mod dockerfile;
 pub mod helm;
 pub mod manifest;
+pub mod metrics_page;
 pub mod node;
 pub mod oci;
 pub mod operator;

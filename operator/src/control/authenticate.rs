@@ -105,6 +105,17 @@ pub struct Authenticator {
 }
 
 impl Refusal {
+    /// Every refusal.
+    pub const ALL: [Self; 7] = [
+        Self::Missing,
+        Self::Invalid,
+        Self::Expired,
+        Self::Audience,
+        Self::PodGone,
+        Self::Unbound,
+        Self::NotServiceAccount,
+    ];
+
     /// The name in metrics.
     #[must_use]
     pub const fn as_str(self) -> &'static str {

@@ -31,6 +31,9 @@ pub struct ControlMetrics {
 }
 
 impl ControlMetrics {
+    /// Why a connection may come to no stream.
+    pub const HANDSHAKE_FAILURES: [&'static str; 3] = ["Tls", "TimedOut", "Idle"];
+
     /// Declares every metric in `registry`, which brings the prefix.
     pub fn register(registry: &mut Registry) -> Self {
         let metrics = Self::default();
@@ -38,14 +41,22 @@ impl ControlMetrics {
         registry.register("control_refusals", refused, metrics.refusals.clone());
         let failed = "Connections that came to no stream, by reason";
         registry.register("control_handshake_failures", failed, metrics.handshakes.clone());
-        registry.register("control_streams", "Control streams that are open", metrics.streams.clone());
-        registry.register("control_connections", "Control connections that are open", metrics.connections.clone());
+        registry.register("control_streams", "Sidecars that are connected", metrics.streams.clone());
+        registry.register(
+            "control_connections",
+            "Connections of the control link that are open",
+            metrics.connections.clone(),
+        );
         let reviews = "Tokens that the API server was asked about";
         registry.register("control_token_reviews", reviews, metrics.reviews.clone());
         let unasked = "Times that the API server could not be asked about a token";
         registry.register("control_token_review_failures", unasked, metrics.review_failures.clone());
         registry.register("control_statuses", "Status messages from sidecars", metrics.statuses.clone());
-        registry.register("control_manifests", "Manifests sent to sidecars", metrics.manifests.clone());
+        registry.register(
+            "control_manifests",
+            "Manifests sent to sidecars, removals included",
+            metrics.manifests.clone(),
+        );
         metrics
     }
 
@@ -62,6 +73,7 @@ impl ControlMetrics {
 
     /// Counts one connection that came to no stream.
     pub fn handshake_failed(&self, reason: &'static str) {
+        debug_assert!(Self::HANDSHAKE_FAILURES.contains(&reason), "{reason} is not declared");
         self.handshakes.get_or_create(&ByReason { reason }).inc();
     }
 }

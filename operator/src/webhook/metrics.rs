@@ -34,13 +34,14 @@ impl InjectionMetrics {
     /// Makes the counters known to `registry`.
     pub fn register(registry: &mut Registry) -> Self {
         let metrics = Self::default();
-        let help = "Reviews of pods, by what came of them and why";
+        let help = "Reviews of pods, by what came of them and why; without a reason where there is nothing to say";
         registry.register("remotemount_operator_injections", help, metrics.injections.clone());
         metrics
     }
 
-    /// Counts one. `reason` is one of a fixed few, empty where there is nothing to say.
+    /// Counts one. `reason` is one of [`Outcome::reasons`].
     pub fn count(&self, outcome: Outcome, reason: &'static str) {
+        debug_assert!(outcome.reasons().contains(&reason), "{reason} is not declared");
         self.injections.get_or_create(&Labels { result: outcome.as_str(), reason }).inc();
     }
 
@@ -52,7 +53,32 @@ impl InjectionMetrics {
 }
 
 impl Outcome {
-    const fn as_str(self) -> &'static str {
+    /// Every outcome.
+    pub const ALL: [Self; 4] = [Self::Injected, Self::Unchanged, Self::Denied, Self::Failed];
+
+    /// Why it may have come to that; empty where there is nothing to say.
+    #[must_use]
+    pub const fn reasons(self) -> &'static [&'static str] {
+        match self {
+            Self::Injected => &[""],
+            Self::Unchanged => &["", "present"],
+            Self::Denied => &[
+                "no_mount",
+                "unknown_mount",
+                "unavailable_mount",
+                "conflict",
+                "invalid_mount",
+                "pod",
+                "malformed",
+                "not_ready",
+            ],
+            Self::Failed => &["tls", "malformed"],
+        }
+    }
+
+    /// The name in metrics.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::Injected => "injected",
             Self::Unchanged => "unchanged",

@@ -65,6 +65,17 @@ pub enum LinkError {
 }
 
 impl LinkError {
+    /// Every kind.
+    pub const KINDS: [&'static str; 7] = [
+        "NotConfigured",
+        "Unreachable",
+        "CertificateUntrusted",
+        "HandshakeFailed",
+        "TokenRefused",
+        "Unavailable",
+        "Ended",
+    ];
+
     /// The name in `/status` and metrics.
     #[must_use]
     pub const fn kind(&self) -> &'static str {

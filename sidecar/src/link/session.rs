@@ -22,6 +22,7 @@ use tonic::{Request, Streaming};
 use crate::link::Link;
 use crate::link::connect::connect;
 use crate::link::error::LinkError;
+use crate::metrics::LinkMetrics;
 use crate::mounts::newest::Taken;
 
 /// Between two looks at the state.
@@ -100,21 +101,22 @@ impl Link {
     }
 
     fn take(&self, manifests: Manifests) {
+        let [taken, old, refused] = LinkMetrics::MANIFESTS;
         for came in manifests.mounts {
             let name = came.name.clone();
             let result = match self.newest.take(came) {
                 Taken::News => {
                     tracing::info!(mount = name, "newer manifest by the control link");
-                    "taken"
+                    taken
                 }
-                Taken::Old => "old",
+                Taken::Old => old,
                 Taken::Refused(problem) => {
                     tracing::error!(
                         mount = name,
                         problem,
                         "manifest by the control link refused; what is in force stays"
                     );
-                    "refused"
+                    refused
                 }
             };
             self.state.metrics().manifest(result);

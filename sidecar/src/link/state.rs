@@ -104,7 +104,7 @@ impl LinkState {
         inner.status.last_error = None;
         inner.logged = None;
         self.metrics.connected.set(1);
-        self.metrics.attempt("ok");
+        self.metrics.attempt(LinkMetrics::OK);
         let endpoint = inner.status.endpoint.clone().unwrap_or_default();
         tracing::info!(endpoint, namespace, pod, operator = version, "control link connected");
     }

@@ -15,7 +15,9 @@ use tonic::{Code, Status};
 use crate::doors::grpc::SERVICE;
 use crate::metrics::GrpcMetrics;
 
-/// The methods that are counted by name; others are `other`, because a client may make names up.
+/// What other methods than those named are counted as, because a client may make names up.
+const OTHER: &str = "other";
+/// The methods that are counted by name.
 const METHODS: [&str; 10] = [
     "LookupDirectoryEntry",
     "ListEntries",
@@ -29,6 +31,16 @@ const METHODS: [&str; 10] = [
     "KvPut",
 ];
 const HEALTH_METHODS: [&str; 2] = ["Check", "Watch"];
+
+/// Every method that is counted.
+pub fn methods() -> impl Iterator<Item = &'static str> {
+    METHODS.into_iter().chain(HEALTH_METHODS).chain([OTHER])
+}
+
+/// Every code that a call may end with.
+pub fn codes() -> impl Iterator<Item = &'static str> {
+    (0..=Code::Unauthenticated as i32).map(|code| word(Code::from_i32(code)))
+}
 
 /// One call, until it is counted.
 pub struct Tally {
@@ -113,7 +125,7 @@ fn method(path: &str) -> &'static str {
         _ => &[],
     };
     let asked = parts.next().unwrap_or_default();
-    known.iter().find(|method| **method == asked).copied().unwrap_or("other")
+    known.iter().find(|method| **method == asked).copied().unwrap_or(OTHER)
 }
 
 /// The code as the protocol's documents write it.
