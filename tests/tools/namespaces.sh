@@ -25,9 +25,10 @@ hierarchy_of() {
         /proc/self/mounts
 }
 
+# To be run in a subshell, which becomes it: so it ends with the one who started it.
 in_namespaces() {
     # Without the proxies of whoever runs it: nothing in there is reached by one.
-    env -u http_proxy -u https_proxy -u HTTP_PROXY -u HTTPS_PROXY -u all_proxy -u ALL_PROXY \
+    exec env -u http_proxy -u https_proxy -u HTTP_PROXY -u HTTPS_PROXY -u all_proxy -u ALL_PROXY \
         setpriv --pdeathsig KILL unshare --pid --fork --kill-child --mount-proc --mount --net --uts --ipc -- "$@"
 }
 
@@ -70,8 +71,9 @@ try() {
 inhabited() {
     local hierarchy
     for hierarchy in $(hierarchies); do
-        [[ ! -d "$hierarchy/$1" ]] || find "$hierarchy/$1" -name cgroup.procs -exec cat {} + 2>/dev/null
-    done | grep -q .
+        [[ ! -d "$hierarchy/$1" || -z "$(find "$hierarchy/$1" -name cgroup.procs -exec cat {} + 2>/dev/null)" ]] || return 0
+    done
+    return 1
 }
 
 remove_cgroups() {
@@ -144,7 +146,7 @@ run() {
         ! inhabited "$name" || left+="processes still run in the cgroups $name"$'\n'
         remove_cgroups "$name" || left+="the cgroups $name are still there"$'\n'
         for kind in $(cat "$facts"); do
-            ! find /proc/[0-9]*/ns/ -lname "$kind" 2>/dev/null | grep -q . || left+="the namespace $kind is still there"$'\n'
+            [[ -z "$(find /proc/[0-9]*/ns/ -lname "$kind" 2>/dev/null)" ]] || left+="the namespace $kind is still there"$'\n'
         done
         rm -f "$facts"
         after="$(seen_from_outside)"
