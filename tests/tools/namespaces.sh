@@ -12,6 +12,7 @@
 set -euo pipefail
 
 here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
+tools="${REMOTEMOUNT_TOOLS:-$HOME/.cache/remotemount/tools}"
 prefix=remotemount-node
 controllers=(cpu cpuacct cpuset memory devices freezer blkio pids)
 
@@ -25,9 +26,10 @@ hierarchy_of() {
         /proc/self/mounts
 }
 
+# To be run in a subshell, which becomes it: so it ends with the one who started it.
 in_namespaces() {
     # Without the proxies of whoever runs it: nothing in there is reached by one.
-    env -u http_proxy -u https_proxy -u HTTP_PROXY -u HTTPS_PROXY -u all_proxy -u ALL_PROXY \
+    exec env -u http_proxy -u https_proxy -u HTTP_PROXY -u HTTPS_PROXY -u all_proxy -u ALL_PROXY \
         setpriv --pdeathsig KILL unshare --pid --fork --kill-child --mount-proc --mount --net --uts --ipc -- "$@"
 }
 
@@ -70,8 +72,9 @@ try() {
 inhabited() {
     local hierarchy
     for hierarchy in $(hierarchies); do
-        [[ ! -d "$hierarchy/$1" ]] || find "$hierarchy/$1" -name cgroup.procs -exec cat {} + 2>/dev/null
-    done | grep -q .
+        [[ ! -d "$hierarchy/$1" || -z "$(find "$hierarchy/$1" -name cgroup.procs -exec cat {} + 2>/dev/null)" ]] || return 0
+    done
+    return 1
 }
 
 remove_cgroups() {
@@ -114,59 +117,66 @@ seen_from_outside() {
 }
 
 run() {
-    local name="$prefix-$$" pids home before after status=0 left="" old kind
+    local name="$prefix-$$" pids home before child="" status=0 old
     # A cargo that is killed must not leave this running; this one still tidies up.
     [[ -n "${REMOTEMOUNT_BOUND:-}" ]] || REMOTEMOUNT_BOUND=1 exec setpriv --pdeathsig TERM bash "${BASH_SOURCE[0]}" run "$@"
     trap 'exit 143' TERM
     trap 'exit 130' INT
     pids="$(hierarchy_of pids)"
     home="$pids$(awk -F: '$2 == "pids" {print $3}' /proc/self/cgroup)"
-    exec 9>"${TMPDIR:-/tmp}/.$prefix.lock"
+    # The names of the namespaces go through a file without a name.
+    old="$(mktemp)"
+    exec 8<>"$old"
+    rm "$old"
+    exec 9>"$tools/.namespaces.lock"
     flock 9
     for old in "$pids/$prefix"-*; do
         old="${old##*/}"
         [[ "$old" == "$prefix-*" ]] || inhabited "$old" || remove_cgroups "$old" || echo "the cgroups $old of an earlier run cannot be removed" >&2
     done
     before="$(seen_from_outside)"
+    trap tidy EXIT
     make_cgroups "$name"
     # Every process of this run is in here, whoever its parent is by then; so the next run sees that this one lives.
     echo $$ >"$pids/$name/cgroup.procs"
     exec 9>&-
-    facts="$(mktemp)"
-    trap 'tidy' EXIT
-    tidy() {
-        local status=$?
-        trap '' TERM INT
-        [[ -z "${child:-}" ]] || kill -KILL "$child" 2>/dev/null || true
-        wait 2>/dev/null || true
-        echo $$ >"$home/cgroup.procs"
-        for _ in {1..100}; do inhabited "$name" && sleep 0.1 || break; done
-        ! inhabited "$name" || left+="processes still run in the cgroups $name"$'\n'
-        remove_cgroups "$name" || left+="the cgroups $name are still there"$'\n'
-        for kind in $(cat "$facts"); do
-            ! find /proc/[0-9]*/ns/ -lname "$kind" 2>/dev/null | grep -q . || left+="the namespace $kind is still there"$'\n'
-        done
-        rm -f "$facts"
-        after="$(seen_from_outside)"
-        [[ "$before" == "$after" ]] || left+="$(diff <(echo "$before") <(echo "$after") | grep '^[<>]')"$'\n'
-        if [[ -n "$left" ]]; then
-            printf 'the node has left something behind:\n%s' "$left" >&2
-            exit 1
-        fi
-        exit "$status"
-    }
-    REMOTEMOUNT_NODE="$name" in_namespaces bash "${BASH_SOURCE[0]}" inside "$facts" "$@" &
+    REMOTEMOUNT_NODE="$name" in_namespaces bash "${BASH_SOURCE[0]}" inside "$@" &
     child=$!
     wait "$child" || status=$?
     child=""
     exit "$status"
 }
 
+# Ends what still runs, removes the cgroups, and looks whether that was all.
+tidy() {
+    local status=$? left
+    trap '' TERM INT
+    [[ -z "$child" ]] || kill -KILL "$child" 2>/dev/null || true
+    wait 2>/dev/null || true
+    echo $$ >"$home/cgroup.procs"
+    left="$(
+        for _ in {1..100}; do
+            inhabited "$name" || break
+            sleep 0.1
+        done
+        ! inhabited "$name" || echo "processes in the cgroups $name"
+        remove_cgroups "$name" || true
+        find /sys/fs/cgroup -maxdepth 2 -name "$name"
+        readlink /proc/[0-9]*/ns/* 2>/dev/null | grep -xF -f "/proc/$$/fd/8" | sort -u | sed 's/^/the namespace /'
+        diff <(echo "$before") <(seen_from_outside) | grep '^[<>]'
+    )" || true
+    if [[ -n "$left" ]]; then
+        printf 'the node has left something behind:\n%s\n' "$left" >&2
+        exit 1
+    fi
+    exit "$status"
+}
+
 # The first process of the namespace: sets it up as a machine's would be, and waits for what became orphaned.
 inside() {
-    local facts="$1" setting file
-    shift
-    readlink /proc/self/ns/{pid,mnt,net,uts,ipc} >"$facts"
+    local setting file
+    readlink /proc/self/ns/{pid,mnt,net,uts,ipc} >&8
+    exec 8>&-
     PATH="$(bash "$here/node.sh")/bin:$PATH"
     # What kubelet would write is the machine's: it is shown that all is as it wants it.
     mkdir -p /tmp

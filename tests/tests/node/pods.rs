@@ -106,3 +106,20 @@ async fn a_job_ends_though_its_sidecar_would_not() -> Result<()> {
     node.plane().kubectl(&wait).await?.success()?;
     Ok(())
 }
+
+#[tokio::test]
+#[ignore = "needs a node: make test-node"]
+async fn a_pod_speaks_to_the_api_server_by_name_with_its_own_token() -> Result<()> {
+    let node = Node::shared().await?;
+    namespace(node, "tokens").await?;
+    apply(node, "tokens", &pod("web", &["sleep", "1000"])).await?;
+    node.wait_ready_pod("tokens", "web").await?;
+    let ask = "cd /var/run/secrets/kubernetes.io/serviceaccount && \
+        curl -sS -m 5 --cacert ca.crt -H \"Authorization: Bearer $(cat token)\" \
+        https://kubernetes.default.svc/apis/authentication.k8s.io/v1/selfsubjectreviews \
+        -H 'Content-Type: application/json' -d '{\"apiVersion\":\"authentication.k8s.io/v1\",\"kind\":\"SelfSubjectReview\"}'";
+    let said = node.exec_until("tokens", "web", "app", &["sh", "-c", ask]).await?;
+    let review: Value = serde_json::from_str(&said)?;
+    assert_eq!(review["status"]["userInfo"]["username"], "system:serviceaccount:tokens:default", "{said}");
+    Ok(())
+}
