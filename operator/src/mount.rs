@@ -28,7 +28,7 @@ use arc_swap::ArcSwapOption;
 use futures_util::StreamExt as _;
 use jiff::Timestamp;
 use kube::runtime::controller::{Action, Controller};
-use kube::runtime::events::{Recorder, Reporter};
+use kube::runtime::events::{Event, Recorder, Reporter};
 use kube::runtime::finalizer::{self, Event as Finalized};
 use kube::runtime::{controller, watcher};
 use kube::{Api, Client, Resource as _, ResourceExt as _};
@@ -263,6 +263,10 @@ async fn tell(mount: &RemoteMount, facts: &Facts, context: &Context) -> Result<A
     if context.settling() && report::fewer_are_heard_from(mount, facts) {
         return Ok(Action::requeue(BETWEEN_WRITES));
     }
+    let key = MountKey::new(mount.namespace().unwrap_or_default(), mount.name_any());
+    if let Some(event) = announce::restarted(&context.registry.take_restarted(&key)) {
+        publish_event(mount, &event, context).await;
+    }
     let new = report::status(mount, facts, Timestamp::now());
     let again = if report::ages(facts) { LOOK_AT_DELETES } else { LOOK_AGAIN };
     if new == old {
@@ -280,10 +284,14 @@ async fn tell(mount: &RemoteMount, facts: &Facts, context: &Context) -> Result<A
     apply::status(&context.client, mount, &new).await?;
     context.metrics.status_writes.inc();
     for event in announce::events(&old, &new) {
-        // An event that is lost costs a line in `kubectl describe`; the condition says it all the same.
-        if let Err(error) = context.recorder.publish(&event, &mount.object_ref(&())).await {
-            tracing::warn!(mount = %mount.name_any(), %error, "an event could not be written");
-        }
+        publish_event(mount, &event, context).await;
     }
     Ok(Action::requeue(again))
+}
+
+/// An event that is lost costs a line in `kubectl describe`; the condition says it all the same.
+async fn publish_event(mount: &RemoteMount, event: &Event, context: &Context) {
+    if let Err(error) = context.recorder.publish(event, &mount.object_ref(&())).await {
+        tracing::warn!(mount = %mount.name_any(), %error, "an event could not be written");
+    }
 }

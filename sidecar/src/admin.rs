@@ -75,10 +75,11 @@ impl Expected {
     }
 
     /// Those that are not in `table`, while that matters.
-    fn missing<'e>(&'e self, table: &MountTable) -> Vec<&'e str> {
-        if Instant::now() >= self.until {
-            return Vec::new();
-        }
+    fn missing(&self, table: &MountTable) -> Vec<&str> {
+        if Instant::now() >= self.until { Vec::new() } else { self.absent(table) }
+    }
+
+    fn absent(&self, table: &MountTable) -> Vec<&str> {
         let there: BTreeSet<&str> = table.iter().map(|mount| mount.name.as_str()).collect();
         self.names.iter().map(String::as_str).filter(|name| !there.contains(name)).collect()
     }
@@ -172,6 +173,20 @@ pub enum Shown {
 }
 
 impl Admin {
+    /// Says, when its time is over, that the sidecar serves without a mount that it was started for.
+    pub async fn tell_of_absent(self: Arc<Self>) {
+        tokio::time::sleep_until(self.expected.until.into()).await;
+        let table = self.mounts.load();
+        let absent = self.expected.absent(&table);
+        if !absent.is_empty() {
+            let absent = absent.join(", ");
+            tracing::warn!(
+                absent,
+                "ready without mounts that this sidecar was started for: there are no manifests of them"
+            );
+        }
+    }
+
     /// Serves `listener` until `stop`.
     pub async fn serve(self: Arc<Self>, listener: TcpListener, shown: Shown, stop: CancellationToken) {
         loop {

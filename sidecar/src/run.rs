@@ -99,6 +99,7 @@ async fn serve(args: RunArgs) -> anyhow::Result<()> {
         draining: Arc::clone(&draining),
         expected: Expected::new(args.expect.clone()),
     });
+    tokio::spawn(Arc::clone(&admin).tell_of_absent());
     let admin_stop = CancellationToken::new();
     let ended = CancellationToken::new();
     if let Some(listener) = metrics_listener {

@@ -2,11 +2,11 @@
 //!
 //! By pod uid: a newer stream of a pod replaces the older. A sidecar whose stream has ended is *silent*
 //! and counts as before for [`GRACE`], so that a reconnect changes nothing; then it counts as not
-//! connected. It is forgotten when its pod is gone, which whoever watches pods says
+//! connected. One that comes back as another process was restarted: that is news, however short it was away. It is forgotten when its pod is gone, which whoever watches pods says
 //! ([`Registry::gone`], [`Registry::retain`]). What is published for a mount is kept as well, so that a sidecar
 //! that comes later is told. The lock is never held across an await, and nothing here asks anybody.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -39,11 +39,14 @@ struct Inner {
     sidecars: HashMap<String, Sidecar>,
     published: BTreeMap<MountKey, (Published, Instant)>,
     streams: u64,
+    /// Pods whose sidecar came back as another process, of each mount that it served; until somebody tells of it.
+    restarted: BTreeMap<MountKey, BTreeSet<String>>,
 }
 
 #[derive(Debug)]
 struct Sidecar {
     pod: Arc<PodIdentity>,
+    start_id: String,
     stream: u64,
     since: Instant,
     silent: Option<Instant>,
@@ -92,8 +95,14 @@ impl Registry {
             }
         }
         let lost = older.as_ref().is_some_and(|older| older.lost);
+        let restarted = older.as_ref().filter(|older| older.start_id != hello.start_id);
+        let restarted = restarted.map(Sidecar::keys).unwrap_or_default();
+        for key in &restarted {
+            inner.restarted.entry(key.clone()).or_default().insert(pod.name.clone());
+        }
         let sidecar = Sidecar {
             pod: Arc::clone(&pod),
+            start_id: hello.start_id.clone(),
             stream,
             since: Instant::now(),
             silent: None,
@@ -105,6 +114,7 @@ impl Registry {
         if lost {
             self.changes.note(sidecar.keys());
         }
+        self.changes.note(restarted);
         inner.sidecars.insert(pod.uid.clone(), sidecar);
         Attached { pod, outbox, end, stream }
     }
@@ -174,8 +184,16 @@ impl Registry {
         inner.published.retain(|_, (published, at)| {
             !matches!(published, Published::Removed { .. }) || now.saturating_duration_since(*at) < REMEMBERED
         });
+        let Inner { restarted, published, .. } = &mut *inner;
+        restarted.retain(|key, _| published.contains_key(key));
         drop(inner);
         self.changes.note(keys);
+    }
+
+    /// Pods of the mount whose sidecar was restarted since this was asked last, in order of their names.
+    #[must_use]
+    pub fn take_restarted(&self, key: &MountKey) -> BTreeSet<String> {
+        self.inner().restarted.remove(key).unwrap_or_default()
     }
 
     /// How a mount is to be from now on: goes down to the sidecars of its namespace that have it, and to those

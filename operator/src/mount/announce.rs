@@ -2,11 +2,15 @@
 //!
 //! Events complement conditions (Kubernetes API conventions, "Events"): one for a condition that turned,
 //! none for what stays as it is, however often it is looked at. What turns bad warns, and what turns
-//! good after that says so; the first good news of a new mount is told for acceptance alone.
+//! good after that says so; the first good news of a new mount is told for acceptance alone. A sidecar that
+//! was restarted is told of, too: it may be back before any condition turns.
+
+use std::collections::BTreeSet;
 
 use kube::runtime::events::{Event, EventType};
 use remotemount_crds::RemoteMountStatus;
 use remotemount_crds::condition::{ConditionType, Reason};
+use remotemount_crds::names::CONTAINER;
 
 /// Conditions whose turns are told, each with the action that its reason comes of.
 const TOLD: [(ConditionType, &str); 5] = [
@@ -16,6 +20,10 @@ const TOLD: [(ConditionType, &str); 5] = [
     (ConditionType::SidecarsReady, "Serve"),
     (ConditionType::DeletesHealthy, "Delete"),
 ];
+/// The reason of the event of [`restarted`]; no condition has it.
+const RESTARTED: &str = "SidecarRestarted";
+/// So many pods are named in it.
+const PODS: usize = 3;
 /// The longest note that the API takes, in bytes.
 const NOTE: usize = 1024;
 
@@ -30,6 +38,25 @@ pub fn events(old: &RemoteMountStatus, new: &RemoteMountStatus) -> Vec<Event> {
         }
     }
     told
+}
+
+/// The event of sidecars that were restarted, in those pods.
+#[must_use]
+pub fn restarted(pods: &BTreeSet<String>) -> Option<Event> {
+    let first = pods.first()?;
+    let named: Vec<&str> = pods.iter().take(PODS).map(String::as_str).collect();
+    let more = pods.len().checked_sub(PODS + 1).map(|more| format!(" and {} more", more + 1)).unwrap_or_default();
+    let note = format!(
+        "restarted: the sidecar of pod {}{more}; kubectl logs {first} -c {CONTAINER} --previous says what it said last",
+        named.join(", ")
+    );
+    Some(Event {
+        type_: EventType::Warning,
+        reason: RESTARTED.to_owned(),
+        note: Some(cut(&note)),
+        action: "Serve".to_owned(),
+        secondary: None,
+    })
 }
 
 fn turned(old: &RemoteMountStatus, new: &RemoteMountStatus, condition: ConditionType, action: &str) -> Option<Event> {
@@ -80,6 +107,16 @@ mod tests {
 
     fn told(old: &RemoteMountStatus, new: &RemoteMountStatus) -> Vec<String> {
         events(old, new).into_iter().map(|event| event.reason).collect()
+    }
+
+    #[test]
+    fn restarts_name_some_pods_and_count_the_others() {
+        let pods = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<BTreeSet<_>>();
+        assert!(restarted(&pods(&[])).is_none());
+        let note = |names: &[&str]| restarted(&pods(names)).unwrap().note.unwrap();
+        assert!(note(&["b", "a"]).starts_with("restarted: the sidecar of pod a, b; kubectl logs a -c remotemount "));
+        assert!(note(&["a", "b", "c"]).starts_with("restarted: the sidecar of pod a, b, c; "));
+        assert!(note(&["a", "b", "c", "d", "e"]).starts_with("restarted: the sidecar of pod a, b, c and 2 more; "));
     }
 
     #[test]

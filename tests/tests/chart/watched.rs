@@ -41,8 +41,7 @@ fn known() -> Known {
             rest = after;
         }
         let endings: &[&str] = match kind {
-            "counter" => &["_total"],
-            "gauge" => &[""],
+            "counter" | "gauge" => &[""],
             "histogram" => &["_bucket", "_sum", "_count"],
             other => panic!("{other}: {line}"),
         };

@@ -184,3 +184,26 @@ async fn a_name_that_is_given_anew_withdraws_the_mount_that_had_it() {
     registry.report(&away, said);
     assert!(down(&away).await.is_none(), "which has not gone");
 }
+
+#[tokio::test]
+async fn a_sidecar_that_comes_back_as_another_process_was_restarted() {
+    let registry = Registry::default();
+    registry.publish(MountKey::new("ns", "m"), manifest(2));
+    let begin = |id: &str| {
+        let attached = registry.attach(pod("ns", "1"), &Hello { start_id: id.to_owned(), ..hello(2) });
+        registry.report(&attached, status(2));
+    };
+    let key = MountKey::new("ns", "m");
+    begin("one");
+    begin("one");
+    assert!(registry.take_restarted(&key).is_empty(), "a reconnect");
+    let _ = changed(&registry).await;
+    begin("two");
+    assert_eq!(changed(&registry).await, Some(vec![key.clone()]), "it is news, though nothing else has changed");
+    assert_eq!(registry.take_restarted(&key).into_iter().collect::<Vec<_>>(), ["pod-1"]);
+    assert!(registry.take_restarted(&key).is_empty(), "told once");
+    begin("three");
+    registry.publish(MountKey::new("ns", "other"), manifest(2));
+    registry.sweep(Instant::now());
+    assert_eq!(registry.take_restarted(&key).len(), 1, "kept while the mount is there");
+}
