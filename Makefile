@@ -6,7 +6,7 @@ export REMOTEMOUNT_TOOLS ?= $(HOME)/.cache/remotemount/tools
 DENY_VERSION := 0.20.2
 # What is shipped is static, and says nothing of the machine that built it.
 HOST := $(shell rustc -vV | sed -n 's/^host: //p')
-STATIC := -C target-feature=+crt-static --remap-path-prefix=$(CURDIR)= --remap-path-prefix=$(or $(CARGO_HOME),$(HOME)/.cargo)=cargo
+STATIC := -C target-feature=+crt-static --remap-path-prefix=$(or $(CARGO_HOME),$(HOME)/.cargo)=cargo
 # The sidecar that crash tests stop; with the whole workspace selected, no dependency is built a second time for it.
 CRASH := --workspace --features remotemount-sidecar/crash-points --bin remotemount-sidecar-crash
 
