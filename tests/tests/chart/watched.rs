@@ -11,7 +11,7 @@ use remotemount_tests::helm::Helm;
 use remotemount_tests::metrics_page;
 use serde_json::{Value, json};
 
-use crate::stage::{file, object, objects, render};
+use crate::stage::{object, objects, render};
 
 /// Labels that Prometheus adds.
 const ADDED: [&str; 4] = ["namespace", "pod", "job", "le"];
