@@ -1,5 +1,5 @@
-//! Alerts and dashboard ask for metrics that exist, by labels and values that exist: docs/METRICS.md, which tests hold both
-//! programs to, is the judge.
+//! Alerts and dashboard ask for metrics that exist, by labels and values that exist: what both programs register is the
+//! judge, as in docs/METRICS.md.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,9 +8,10 @@ use promql_parser::label::{METRIC_NAME, MatchOp};
 use promql_parser::parser::{self, Expr, VectorSelector};
 use promql_parser::util::{ExprVisitor, walk_expr};
 use remotemount_tests::helm::Helm;
+use remotemount_tests::metrics_page;
 use serde_json::{Value, json};
 
-use crate::stage::{file, object, objects, render};
+use crate::stage::{object, objects, render};
 
 /// Labels that Prometheus adds.
 const ADDED: [&str; 4] = ["namespace", "pod", "job", "le"];
@@ -18,34 +19,15 @@ const ADDED: [&str; 4] = ["namespace", "pod", "job", "le"];
 /// A series, and the labels it has; a label's values where they are listed.
 type Known = BTreeMap<String, BTreeMap<String, BTreeSet<String>>>;
 
-/// Every series of docs/METRICS.md.
+/// Every series of both programs.
 fn known() -> Known {
-    let text = std::fs::read_to_string(file("docs/METRICS.md")).unwrap();
     let mut known = Known::new();
-    for line in text.lines().filter(|line| line.starts_with("| `remotemount_")) {
-        let cells: Vec<&str> = line.split('|').map(str::trim).collect();
-        let (name, kind) = (cells[1].trim_matches('`'), cells[2]);
-        let mut labels: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-        // `mount`, `result` = `ok`, `error`; `reason`: what `=` follows is a label, what follows `=` are its values.
-        let (mut label, mut listing, mut rest) = (String::new(), false, cells[3]);
-        while let Some((before, after)) = rest.split_once('`') {
-            let (word, after) = after.split_once('`').unwrap();
-            listing &= !before.contains(';');
-            if listing && !after.trim_start().starts_with('=') {
-                labels.get_mut(&label).unwrap().insert(word.to_owned());
-            } else {
-                listing = after.trim_start().starts_with('=');
-                word.clone_into(&mut label);
-                labels.insert(label.clone(), BTreeSet::new());
-            }
-            rest = after;
-        }
-        let endings: &[&str] = match kind {
-            "counter" | "gauge" => &[""],
-            "histogram" => &["_bucket", "_sum", "_count"],
-            other => panic!("{other}: {line}"),
-        };
-        known.extend(endings.iter().map(|ending| (format!("{name}{ending}"), labels.clone())));
+    for family in [metrics_page::sidecar().unwrap(), metrics_page::operator().unwrap()].concat() {
+        let labels = family.labels.iter();
+        let labels: BTreeMap<_, _> =
+            labels.map(|(label, values)| (label.clone(), values.iter().flatten().cloned().collect())).collect();
+        let endings: &[&str] = if family.kind == "histogram" { &["_bucket", "_sum", "_count"] } else { &[""] };
+        known.extend(endings.iter().map(|ending| (format!("{}{ending}", family.series), labels.clone())));
     }
     known
 }
@@ -58,7 +40,7 @@ struct Judge<'k> {
 impl Judge<'_> {
     fn judge(&mut self, selector: &VectorSelector) -> Result<()> {
         let name = selector.name.clone().context("a selector without a name")?;
-        let labels = self.known.get(&name).with_context(|| format!("no metric {name} in docs/METRICS.md"))?;
+        let labels = self.known.get(&name).with_context(|| format!("no metric {name}"))?;
         for matcher in &selector.matchers.matchers {
             if ADDED.contains(&matcher.name.as_str()) || matcher.name == METRIC_NAME {
                 continue;

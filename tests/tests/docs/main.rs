@@ -4,6 +4,7 @@
 // A test fails by panicking.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod chart;
 mod flags;
 mod guide;
 mod links;
