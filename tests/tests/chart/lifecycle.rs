@@ -172,7 +172,7 @@ async fn what_helm_test_does_holds() -> Result<()> {
     pod["kind"] = json!("Pod");
     pod["metadata"]["name"] = json!("reader");
     cluster.plane.kubectl_with(&["apply", "-n", "default", "-f", "-"], &pod.to_string()).await?.success()?;
-    let node = remotemount_tests::node::Node::run(&cluster.plane, "default", "reader").await?;
+    let node = remotemount_tests::stand_in::StandIn::run(&cluster.plane, "default", "reader").await?;
     let command = pod["spec"]["containers"][0]["command"].clone();
     let door = node.http_url("");
     let arguments = command.as_array().context("a command")?.iter().filter_map(Value::as_str).skip(1);

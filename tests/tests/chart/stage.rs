@@ -56,7 +56,7 @@ impl Cluster {
         let kinds: Vec<String> = kinds.success()?.lines().map(str::to_owned).collect();
         let kinds: Vec<&str> = kinds.iter().map(String::as_str).filter(|kind| !kind.starts_with("events")).collect();
         let list = self.get(&["-A", &kinds.join(",")]).await?;
-        let mut all: Vec<String> = items(&list).iter().map(|object| id(object)).collect();
+        let mut all: Vec<String> = items(&list).iter().map(id).collect();
         all.sort();
         Ok(all)
     }
