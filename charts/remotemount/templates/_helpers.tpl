@@ -112,7 +112,7 @@ capabilities:
 
 {{/* Where the test mounts and reads. */}}
 {{- define "remotemount.tests.namespace" -}}
-{{- default (default "default" (first .Values.watchNamespaces)) .Values.tests.namespace }}
+{{- default (default "default" (first (without .Values.watchNamespaces .Release.Namespace))) .Values.tests.namespace }}
 {{- end }}
 
 {{/* Whom roles are bound to. */}}

@@ -1,7 +1,8 @@
 //! The CA's Secret, and the task that keeps Secret, leaf and bundle as they should be.
 //!
 //! The Secret is created, never applied: of two replicas that start at once one creates it and the other
-//! reads it. Later changes carry the version that was read, so that a step is made once. A Secret that
+//! reads it. One that is there and empty is filled: whoever applies all that the chart renders, hooks included,
+//! makes such a one. Later changes carry the version that was read, so that a step is made once. A Secret that
 //! cannot be had changes nothing: the leaf is renewed from what is in memory, and the next try comes soon.
 
 use std::collections::BTreeMap;
@@ -124,7 +125,16 @@ async fn read_or_create(
     make: impl FnOnce() -> Result<Authorities, CertificateError>,
 ) -> Result<Authorities, CertificateError> {
     if let Some(secret) = secrets.get_opt(CA_SECRET).await.map_err(api(namespace))? {
-        return Authorities::read(&data(&secret));
+        if !data(&secret).is_empty() {
+            return Authorities::read(&data(&secret));
+        }
+        let authorities = make()?;
+        let filled = Secret { data: Some(bytes(&authorities)), ..secret };
+        return match secrets.replace(CA_SECRET, &PostParams::default(), &filled).await {
+            Ok(_) => Ok(authorities),
+            Err(kube::Error::Api(status)) if status.is_conflict() => read(secrets, namespace).await,
+            Err(error) => Err(api(namespace)(error)),
+        };
     }
     let authorities = make()?;
     let secret = Secret {
@@ -143,12 +153,15 @@ async fn read_or_create(
             tracing::info!(secret = %secret.name_any(), "the CA was made");
             Ok(authorities)
         }
-        Err(kube::Error::Api(status)) if status.is_already_exists() => {
-            let secret = secrets.get(CA_SECRET).await.map_err(api(namespace))?;
-            Authorities::read(&data(&secret))
-        }
+        Err(kube::Error::Api(status)) if status.is_already_exists() => read(secrets, namespace).await,
         Err(error) => Err(api(namespace)(error)),
     }
+}
+
+/// What another replica has just written.
+async fn read(secrets: &Api<Secret>, namespace: &str) -> Result<Authorities, CertificateError> {
+    let secret = secrets.get(CA_SECRET).await.map_err(api(namespace))?;
+    Authorities::read(&data(&secret))
 }
 
 fn data(secret: &Secret) -> BTreeMap<String, Vec<u8>> {

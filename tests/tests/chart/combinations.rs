@@ -171,7 +171,7 @@ fn combinations() -> Vec<Value> {
     let all_of_metrics = json!({"serviceMonitor": {"enabled": true}, "podMonitor": {"enabled": true}, "prometheusRule": {"enabled": true}, "dashboard": {"enabled": true}});
     vec![
         json!({"watchNamespaces": ["one"], "webhook": {"certManager": {"enabled": true}}, "networkPolicy": {"enabled": true}}),
-        json!({"watchNamespaces": [NAMESPACE, "one"], "tests": {"namespace": "one"}}),
+        json!({"watchNamespaces": [NAMESPACE, "one"]}),
         json!({"global": {"imageRegistry": "r.example.com/"}, "image": {"registry": "other", "digest": DIGEST}, "sidecar": {"image": {"tag": "v2", "digest": DIGEST}}}),
         json!({"metrics": all_of_metrics, "sidecar": {"metrics": {"enabled": true}}, "watchNamespaces": ["two"], "commonLabels": {"a": "1", "app.kubernetes.io/name": "not-ours"}, "commonAnnotations": {"b": "true"}, "podLabels": {"app.kubernetes.io/component": "not-ours"}, "fullnameOverride": "f"}),
         json!({"hostNetwork": true, "webhook": {"port": 10260, "existingSecret": "t", "caBundle": "QQ=="}, "metrics": {"port": 10261}, "extraVolumes": [{"name": "e", "emptyDir": {}}], "extraVolumeMounts": [{"name": "e", "mountPath": "/e"}]}),

@@ -48,8 +48,11 @@ async fn ca_bundle(cluster: &Cluster) -> Result<Value> {
     Ok(webhook["webhooks"][0]["clientConfig"]["caBundle"].clone())
 }
 
+/// Which RemoteMount it is; one that is on its way out is none.
 async fn mount_uid(cluster: &Cluster) -> Result<Value> {
-    Ok(cluster.get(&["-n", "default", "rmt", "photos"]).await?["metadata"]["uid"].clone())
+    let metadata = cluster.get(&["-n", "default", "rmt", "photos"]).await?["metadata"].clone();
+    assert!(metadata["deletionTimestamp"].is_null(), "{metadata}");
+    Ok(metadata["uid"].clone())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -16,6 +16,10 @@ fn rows() -> Vec<(Value, Vec<&'static str>)> {
         (json!({"webhook": {"FailurePolicy": "Fail"}}), vec!["'/webhook'", "'FailurePolicy'"]),
         (json!({"webhook": {"certManager": {"enable": true}}}), vec!["'/webhook/certManager'", "'enable'"]),
         (json!({"webhook": {"certManager": {"issuerRef": {"nam": "x"}}}}), vec!["'nam'"]),
+        (
+            json!({"webhook": {"certManager": {"enabled": true, "issuerRef": {"kind": "ClusterIssuer"}}}}),
+            vec!["'/webhook/certManager/issuerRef'", "'name'"],
+        ),
         (json!({"resources": {"limit": {"memory": "1Gi"}}}), vec!["'/resources'", "'limit'"]),
         (json!({"affinity": {"nodeAffinty": {}}}), vec!["'nodeAffinty'"]),
         (json!({"tolerations": [{"keys": "a"}]}), vec!["'/tolerations/0'", "'keys'"]),

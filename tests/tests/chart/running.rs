@@ -13,7 +13,7 @@ use remotemount_tests::sidecar::binary_beside;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::stage::{Cluster, chart};
+use crate::stage::{Cluster, chart, id, items, object, objects, render};
 
 const LIMIT: Duration = Duration::from_secs(60);
 const MOUNT: &str = "apiVersion: remotemount.dev/v1alpha1\nkind: RemoteMount\nmetadata: {name: m}\nspec:\n  path: /m\n  remote: {s3: {bucket: data}}\n";
@@ -161,8 +161,12 @@ async fn sidecars(cluster: &Cluster, namespace: &str) -> Result<usize> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn it_runs_with_the_rights_and_arguments_of_the_chart() -> Result<()> {
     let cluster = Cluster::start(Controllers::None).await?;
-    let extra =
-        ["--set", "extraArgs={--drain-seconds=3}", "--set", "image.tag=edge,sidecar.image.registry=r.example.com"];
+    let extra = [
+        "--set",
+        "extraArgs={--drain-seconds=3}",
+        "--set",
+        "image.tag=edge,sidecar.image.registry=r.example.com,sidecar.metrics.enabled=true",
+    ];
     cluster.release("install", &chart(), &extra).await?;
     let mut replica = Replica::start_reachable(&cluster, &[]).await?;
     apply(&cluster, "default", MOUNT).await?;
@@ -170,6 +174,11 @@ async fn it_runs_with_the_rights_and_arguments_of_the_chart() -> Result<()> {
     apply(&cluster, "default", POD).await?;
     let pod = cluster.get(&["-n", "default", "pod", "app"]).await?;
     assert_eq!(pod["spec"]["initContainers"][0]["image"], "r.example.com/remotemount-sidecar:0.1.0");
+    // A PodMonitor finds the port that a sidecar has.
+    let monitored = json!({"sidecar": {"metrics": {"enabled": true}}, "metrics": {"podMonitor": {"enabled": true}}});
+    let rendered = objects(&render(&cluster.helm, &monitored).await?);
+    let monitor = object(&rendered, "PodMonitor", "remotemount-sidecars");
+    assert_eq!(monitor["spec"]["podMetricsEndpoints"][0]["port"], pod["spec"]["initContainers"][0]["ports"][0]["name"]);
     // Nothing in its own namespace asks it, whatever its label.
     let own = POD.replace("name: app, labels", "name: own, labels");
     let said =
@@ -214,13 +223,38 @@ async fn in_named_namespaces_it_has_rights_there_alone() -> Result<()> {
         .success()?;
     cluster.release("upgrade", &chart(), &["--set", "watchNamespaces={one}"]).await?;
     let roles = cluster.get(&["-A", "role"]).await?;
-    let roles: Vec<String> = crate::stage::items(&roles).iter().map(crate::stage::id).collect();
+    let roles: Vec<String> = items(&roles).iter().map(id).collect();
     assert_eq!(roles.iter().filter(|role| role.starts_with("Role two/")).count(), 0, "{roles:?}");
     cluster.release("upgrade", &chart(), &["--reset-values"]).await?;
     let mut replica = Replica::start(&cluster, &[]).await?;
     replica.wait_for_mount(&cluster, "three", "m").await?;
     replica.assert_allowed(&cluster)?;
     replica.end().await
+}
+
+/// Whoever renders and applies, without Helm, applies the hooks too.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn hooks_that_are_applied_like_the_rest_do_no_harm() -> Result<()> {
+    let cluster = Cluster::start(Controllers::None).await?;
+    cluster.plane.install_crd().await?;
+    let file = cluster.plane.folder().join("rendered.yaml");
+    let rendered = render(&cluster.helm, &json!({"tests": {"enabled": false}})).await?;
+    assert!(objects(&rendered).iter().any(|object| object["metadata"]["name"] == "remotemount-ca"), "{rendered}");
+    std::fs::write(&file, rendered)?;
+    let file = file.to_str().context("a path")?;
+    cluster.plane.kubectl(&["apply", "--server-side", "--force-conflicts", "-f", file]).await?.success()?;
+    let mut first = Replica::start(&cluster, &[]).await?;
+    let second = Replica::start(&cluster, &[]).await?;
+    apply(&cluster, "default", MOUNT).await?;
+    first.wait_for_mount(&cluster, "default", "m").await?;
+    let written = cluster.get(&["-n", NAMESPACE, "secret", "remotemount-ca"]).await?["data"].clone();
+    assert!(written.is_object(), "{written}");
+    // And once more, as one does who keeps it all in git.
+    cluster.plane.kubectl(&["apply", "--server-side", "--force-conflicts", "-f", file]).await?.success()?;
+    let standing = cluster.get(&["-n", NAMESPACE, "secret", "remotemount-ca"]).await?["data"].clone();
+    assert_eq!(standing, written);
+    second.assert_allowed(&cluster)?;
+    first.end().await
 }
 
 /// The webhook's address as the chart has it, in place of the URL that an operator outside the cluster has written.
@@ -257,7 +291,7 @@ async fn with_a_secret_of_ones_own_it_serves_that() -> Result<()> {
     let bundle = webhook["webhooks"][0]["clientConfig"]["caBundle"].as_str().context("a bundle")?;
     assert_eq!(data_encoding::BASE64.decode(bundle.as_bytes())?, files[2].1.as_bytes());
     let secrets = cluster.get(&["-n", NAMESPACE, "secret"]).await?;
-    let secrets: Vec<String> = crate::stage::items(&secrets).iter().map(crate::stage::id).collect();
+    let secrets: Vec<String> = items(&secrets).iter().map(id).collect();
     assert!(!secrets.iter().any(|secret| secret.ends_with("/remotemount-ca")), "{secrets:?}");
     replica.assert_allowed(&cluster)?;
     replica.end().await?;

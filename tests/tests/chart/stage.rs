@@ -90,7 +90,8 @@ async fn template(helm: &Helm, release: &str, values: &Value) -> Result<remotemo
     let file = tempfile::NamedTempFile::new()?;
     std::fs::write(file.path(), values.to_string())?;
     let path = file.path().to_str().context("a path is text")?;
-    helm.run(&["template", release, &chart(), "-n", NAMESPACE, "-f", path]).await
+    // The oldest that it is for; Helm has no cluster to ask here.
+    helm.run(&["template", release, &chart(), "-n", NAMESPACE, "--kube-version", "1.30", "-f", path]).await
 }
 
 /// The objects in a text of YAML.

@@ -122,6 +122,26 @@ fn the_schema_is_closed_at_every_level() -> Result<()> {
     Ok(())
 }
 
+/// `tests.remote` is `spec.remote` of a RemoteMount.
+#[test]
+fn the_schema_has_the_remotes_that_the_crd_has() -> Result<()> {
+    let schema: Value = serde_json::from_str(&std::fs::read_to_string(file("charts/remotemount/values.schema.json"))?)?;
+    let crd: Value = serde_saphyr::from_str(&std::fs::read_to_string(file("crds/remotemounts.yaml"))?)?;
+    let remote = crd.pointer("/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/remote");
+    assert_eq!(fields(&schema, &schema["definitions"]["remote"]), fields(&crd, remote.context("spec.remote")?));
+    Ok(())
+}
+
+/// The fields of an object, and of those in it, as paths.
+fn fields(schema: &Value, at: &Value) -> BTreeSet<String> {
+    let mut all = BTreeSet::new();
+    for (name, below) in resolved(schema, at)["properties"].as_object().into_iter().flatten() {
+        all.insert(name.clone());
+        all.extend(fields(schema, below).into_iter().map(|path| format!("{name}.{path}")));
+    }
+    all
+}
+
 /// What a schema refers to, or itself.
 fn resolved<'s>(schema: &'s Value, at: &'s Value) -> &'s Value {
     let reference = at["$ref"].as_str().and_then(|reference| schema.pointer(reference.trim_start_matches('#')));

@@ -1,5 +1,5 @@
-//! Alerts and dashboard ask for metrics that exist, by labels and values that exist: what both programs register is the
-//! judge, as in docs/METRICS.md.
+//! Alerts and dashboard ask for metrics that exist, by labels and values that exist: docs/METRICS.md, which tests hold both
+//! programs to, is the judge.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,10 +8,9 @@ use promql_parser::label::{METRIC_NAME, MatchOp};
 use promql_parser::parser::{self, Expr, VectorSelector};
 use promql_parser::util::{ExprVisitor, walk_expr};
 use remotemount_tests::helm::Helm;
-use remotemount_tests::metrics_page;
 use serde_json::{Value, json};
 
-use crate::stage::{object, objects, render};
+use crate::stage::{file, object, objects, render};
 
 /// Labels that Prometheus adds.
 const ADDED: [&str; 4] = ["namespace", "pod", "job", "le"];
@@ -19,15 +18,21 @@ const ADDED: [&str; 4] = ["namespace", "pod", "job", "le"];
 /// A series, and the labels it has; a label's values where they are listed.
 type Known = BTreeMap<String, BTreeMap<String, BTreeSet<String>>>;
 
-/// Every series of both programs.
+/// Every series of docs/METRICS.md.
 fn known() -> Known {
+    let text = std::fs::read_to_string(file("docs/METRICS.md")).unwrap();
     let mut known = Known::new();
-    for family in [metrics_page::sidecar().unwrap(), metrics_page::operator().unwrap()].concat() {
-        let labels = family.labels.iter();
-        let labels: BTreeMap<_, _> =
-            labels.map(|(label, values)| (label.clone(), values.iter().flatten().cloned().collect())).collect();
-        let endings: &[&str] = if family.kind == "histogram" { &["_bucket", "_sum", "_count"] } else { &[""] };
-        known.extend(endings.iter().map(|ending| (format!("{}{ending}", family.series), labels.clone())));
+    for line in text.lines().filter(|line| line.starts_with("| `remotemount_")) {
+        let cells: Vec<&str> = line.split('|').map(str::trim).collect();
+        let (name, kind) = (cells[1].trim_matches('`'), cells[2]);
+        let mut labels: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+        // `mount`; `result` = `ok`, `error`
+        for label in cells[3].split(';').filter(|label| label.contains('`')) {
+            let mut words = label.split('`').skip(1).step_by(2).map(str::to_owned);
+            labels.insert(words.next().unwrap(), words.collect());
+        }
+        let endings: &[&str] = if kind == "histogram" { &["_bucket", "_sum", "_count"] } else { &[""] };
+        known.extend(endings.iter().map(|ending| (format!("{name}{ending}"), labels.clone())));
     }
     known
 }
@@ -40,15 +45,19 @@ struct Judge<'k> {
 impl Judge<'_> {
     fn judge(&mut self, selector: &VectorSelector) -> Result<()> {
         let name = selector.name.clone().context("a selector without a name")?;
-        let labels = self.known.get(&name).with_context(|| format!("no metric {name}"))?;
+        let labels = self.known.get(&name).with_context(|| format!("no metric {name} in docs/METRICS.md"))?;
         for matcher in &selector.matchers.matchers {
             if ADDED.contains(&matcher.name.as_str()) || matcher.name == METRIC_NAME {
                 continue;
             }
             let values = labels.get(&matcher.name).with_context(|| format!("{name} has no label {}", matcher.name))?;
-            let exact = matches!(matcher.op, MatchOp::Equal | MatchOp::NotEqual);
-            if exact && !values.is_empty() {
-                anyhow::ensure!(values.contains(&matcher.value), "{name}: no {} is {}", matcher.name, matcher.value);
+            // What Grafana puts there is the user's choice.
+            let wanted: Vec<&str> = match matcher.op {
+                MatchOp::Equal | MatchOp::NotEqual => vec![&matcher.value],
+                _ => matcher.value.split('|').collect(),
+            };
+            for wanted in wanted.into_iter().filter(|wanted| !values.is_empty() && !wanted.starts_with('$')) {
+                anyhow::ensure!(values.contains(wanted), "{name}: no {} is {wanted}", matcher.name);
             }
         }
         self.asked.insert(name);
@@ -167,6 +176,7 @@ fn the_judge_finds_what_is_wrong() {
         ("remotemount_operator_leader", "no metric"),
         ("remotemount_operator_reconciles_total{result=\"error\"}", "no label result"),
         ("remotemount_operator_reconciles_total{outcome=\"failed\"}", "no outcome is failed"),
+        ("remotemount_deletes_total{result=~\"failed|lost\"}", "no result is lost"),
         ("sum by (mounts) (remotemount_operator_leads)", "no metric has a label mounts"),
         ("sum(remotemount_operator_leads", "sum("),
         ("vector(1)", "asks for nothing"),
