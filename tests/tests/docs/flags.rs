@@ -13,20 +13,21 @@ fn every_flag_is_in_its_table() {
     for (program, path) in programs {
         let page = pages::page(path);
         let run = program.find_subcommand("run").expect("run");
-        let mut wrong = Vec::new();
-        for flag in run.get_arguments().filter_map(|flag| Some((flag.get_long()?, flag))) {
-            let (long, flag) = flag;
+        let rows: Vec<&str> = page.prose().map(|(_, line)| line).filter(|line| line.starts_with("| `--")).collect();
+        assert!(rows.len() > 8, "{path}: {} rows", rows.len());
+        let (mut wrong, mut flags) = (Vec::new(), 0);
+        for (long, flag) in run.get_arguments().filter_map(|flag| Some((flag.get_long()?, flag))) {
             let Some(env) = flag.get_env().map(|env| env.to_string_lossy().into_owned()) else { continue };
-            let row = page.prose().map(|(_, line)| line).find(|line| line.starts_with(&format!("| `--{long} ")));
+            flags += 1;
+            let of: Vec<_> = rows.iter().filter(|row| row.starts_with(&format!("| `--{long} "))).collect();
             let default = flag.get_default_values().first().map(|value| format!("`{}`", value.to_string_lossy()));
             let holds =
-                |row: &&str| row.contains(&format!("`{env}`")) && default.iter().all(|value| row.contains(value));
-            if !row.as_ref().is_some_and(holds) {
-                wrong.push(format!("--{long}, {env}, {default:?}: {row:?}"));
+                |row: &str| row.contains(&format!("`{env}`")) && default.iter().all(|value| row.contains(value));
+            if of.len() != 1 || !of.iter().all(|row| holds(row)) {
+                wrong.push(format!("--{long}, {env}, {default:?}: {of:?}"));
             }
         }
-        let rows = page.prose().filter(|(_, line)| line.starts_with("| `--")).count();
-        assert!(rows > 8, "{path}: {rows} rows");
         assert!(wrong.is_empty(), "{path}:\n{}", wrong.join("\n"));
+        assert_eq!(rows.len(), flags, "{path}: a row of a flag that is not there");
     }
 }
