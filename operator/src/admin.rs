@@ -83,7 +83,7 @@ impl Admin {
     fn metrics(&self) -> Response<Full<Bytes>> {
         let count = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
         self.metrics.mounts.set(count(self.cluster.all_mounts().len()));
-        self.metrics.pods.set(count(self.cluster.pod_uids().len()));
+        self.metrics.pods.set(count(self.cluster.injected_pods()));
         let mut body = String::new();
         if prometheus_client::encoding::text::encode(&mut body, &self.registry).is_err() {
             return text(StatusCode::INTERNAL_SERVER_ERROR, "the metrics cannot be written\n".to_owned());

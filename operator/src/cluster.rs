@@ -119,6 +119,13 @@ impl Cluster {
         .collect()
     }
 
+    /// How many pods have a sidecar that is to be connected: injected, not ended, not on their way out.
+    #[must_use]
+    pub fn injected_pods(&self) -> usize {
+        let all = self.pods.all();
+        all.filter(|pod| pod.metadata.deletion_timestamp.is_none() && injected(&**pod).next().is_some()).count()
+    }
+
     /// A ConfigMap that this operator made.
     #[must_use]
     pub fn config_map(&self, namespace: &str, name: &str) -> Option<Arc<ConfigMap>> {

@@ -58,7 +58,11 @@ impl Metrics {
         registry.register("remotemount_operator_status_writes", "Status writes", metrics.status_writes.clone());
         registry.register("remotemount_operator_leads", "1 while this replica leads, else 0", metrics.leads.clone());
         registry.register("remotemount_operator_mounts", "RemoteMounts known", metrics.mounts.clone());
-        registry.register("remotemount_operator_pods", "Pods with a sidecar known", metrics.pods.clone());
+        registry.register(
+            "remotemount_operator_pods",
+            "Pods that have a sidecar, have not ended and are not being deleted",
+            metrics.pods.clone(),
+        );
         registry.register("remotemount_operator_reconciles", "Reconciles, by outcome", metrics.reconciles.clone());
         let (name, help) = ("remotemount_operator_reconcile_duration", "How long a reconcile took");
         registry.register_with_unit(name, help, Unit::Seconds, metrics.took.clone());

@@ -70,11 +70,14 @@ impl Webhook {
                 let stream = match tokio::time::timeout(PATIENCE, acceptor.accept(stream)).await {
                     Ok(Ok(stream)) => stream,
                     Ok(Err(error)) => {
-                        // A client that does not trust us shows here first; most often the caBundle is another's.
                         tracing::debug!(%error, "no TLS with a client of the webhook");
-                        return webhook.metrics.count(Outcome::Failed, "tls");
+                        if is_distrust(&error) {
+                            webhook.metrics.count(Outcome::Failed, "tls");
+                        }
+                        return;
                     }
-                    Err(_) => return webhook.metrics.count(Outcome::Failed, "tls"),
+                    // Who connects and says nothing asks for no review.
+                    Err(_) => return,
                 };
                 let service = service_fn(move |request| {
                     let webhook = Arc::clone(&webhook);
@@ -121,6 +124,12 @@ impl Webhook {
         tracing::warn!(%status, problem, "no review could be read");
         text(status, format!("{problem}\n"))
     }
+}
+
+/// Whether a client of TLS turned away, most often because the caBundle is another's; not who looks whether the port is open.
+fn is_distrust(error: &std::io::Error) -> bool {
+    let error = error.get_ref().and_then(|error| error.downcast_ref::<rustls::Error>());
+    matches!(error, Some(rustls::Error::AlertReceived(_) | rustls::Error::PeerIncompatible(_)))
 }
 
 async fn accept(

@@ -35,7 +35,7 @@ enum Command {
     /// Asks the admin port of a sidecar that runs here; succeeds when it answers 200.
     Probe {
         /// Where the admin port is.
-        #[arg(long, env = "REMOTEMOUNT_ADMIN", value_name = "ADDR", default_value = "127.0.0.1:9090")]
+        #[arg(long, env = "REMOTEMOUNT_ADMIN", value_name = "ADDR", default_value = "127.0.0.1:9090", value_parser = probe::address)]
         admin: SocketAddr,
         /// What is asked: `/readyz` or `/healthz`.
         #[arg(long, value_name = "PATH", default_value = "/readyz")]

@@ -5,7 +5,7 @@
 //! runtime and no HTTP client. What it prints is what `kubectl describe` shows of a failed probe.
 
 use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{AddrParseError, Ipv4Addr, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
@@ -16,6 +16,16 @@ const PATIENCE: Duration = Duration::from_secs(4);
 const PAUSE: Duration = Duration::from_millis(20);
 /// How much of an answer is read.
 const MAX_BYTES: u64 = 64 << 10;
+
+/// An address to ask, where one of IPv4 may be in brackets, too: whoever fills in a host need not know its kind.
+///
+/// # Errors
+/// When it is none.
+pub fn address(text: &str) -> Result<SocketAddr, AddrParseError> {
+    let bare = text.strip_prefix('[').and_then(|rest| rest.split_once(']'));
+    let four = bare.and_then(|(host, port)| format!("{}{port}", host.parse::<Ipv4Addr>().ok()?).parse().ok());
+    four.map_or_else(|| text.parse(), Ok)
+}
 
 /// Asks for `path` at `admin`, again and again for as long as `wait`, until the answer is 200.
 ///
@@ -79,6 +89,21 @@ mod tests {
             stream.write_all(answer.as_bytes()).unwrap();
         });
         address
+    }
+
+    #[test]
+    fn an_address_of_either_kind_may_be_in_brackets() {
+        for (text, wanted) in [
+            ("10.0.0.1:80", Some("10.0.0.1:80")),
+            ("[10.0.0.1]:80", Some("10.0.0.1:80")),
+            ("[::1]:80", Some("[::1]:80")),
+            ("::1:80", None),
+            ("[10.0.0.1:80", None),
+            ("[10.0.0.1]", None),
+            ("[]:80", None),
+        ] {
+            assert_eq!(address(text).ok().map(|address| address.to_string()).as_deref(), wanted, "{text}");
+        }
     }
 
     #[test]

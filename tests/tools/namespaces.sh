@@ -77,6 +77,14 @@ inhabited() {
     return 1
 }
 
+# The cgroups of that name that are there.
+cgroups() {
+    local hierarchy
+    for hierarchy in $(hierarchies); do
+        [[ ! -d "$hierarchy/$1" ]] || echo "$hierarchy/$1"
+    done
+}
+
 remove_cgroups() {
     local hierarchy try
     for try in {1..100}; do
@@ -86,7 +94,7 @@ remove_cgroups() {
             find "$hierarchy/$1" -name freezer.state -exec sh -c 'echo THAWED >"$1"' sh {} \; 2>/dev/null
             find "$hierarchy/$1" -depth -type d -exec rmdir {} + 2>/dev/null
         done || true
-        compgen -G "/sys/fs/cgroup/*/$1" >/dev/null || return 0
+        [[ -n "$(cgroups "$1")" ]] || return 0
         sleep 0.1
     done
     return 1
@@ -112,7 +120,8 @@ seen_from_outside() {
     done
     ls -d /run/containerd /run/netns /var/lib/kubelet /var/lib/containerd /var/lib/cni /var/log/pods /var/log/containers /etc/cni /opt/cni \
         /usr/libexec/kubernetes 2>/dev/null | sed 's/^/folder /' || true
-    grep -E 'kubelet|containerd|/netns/|remotemount-node' /proc/self/mounts | sed 's/^/mount /' || true
+    # Not every mount of a container runtime: the machine may have one of its own, which goes on.
+    grep -E 'kubelet|remotemount-node' /proc/self/mounts | sed 's/^/mount /' || true
     find /sys/class/net -type l -name 'node*' | sed 's/^/link /'
 }
 
@@ -161,7 +170,7 @@ tidy() {
         done
         ! inhabited "$name" || echo "processes in the cgroups $name"
         remove_cgroups "$name" || true
-        find /sys/fs/cgroup -maxdepth 2 -name "$name"
+        cgroups "$name"
         readlink /proc/[0-9]*/ns/* 2>/dev/null | grep -xF -f "/proc/$$/fd/8" | sort -u | sed 's/^/the namespace /'
         diff <(echo "$before") <(seen_from_outside) | grep '^[<>]'
     )" || true

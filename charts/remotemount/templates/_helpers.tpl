@@ -95,13 +95,9 @@ annotations:
   verbs: [create, patch]
 {{- end }}
 
-{{/* The restricted contexts of what runs for a moment: tests. */}}
+{{/* The contexts of what runs for a moment, tests: the operator's, with no volume to own, and users only where the platform gives none. */}}
 {{- define "remotemount.restricted.pod" -}}
-runAsNonRoot: true
-runAsUser: 65532
-runAsGroup: 65532
-seccompProfile:
-  type: RuntimeDefault
+{{- omit .Values.podSecurityContext "fsGroup" "fsGroupChangePolicy" "supplementalGroups" | toYaml }}
 {{- end }}
 {{- define "remotemount.restricted.container" -}}
 allowPrivilegeEscalation: false

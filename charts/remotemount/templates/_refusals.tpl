@@ -24,6 +24,21 @@ What values.schema.json cannot say: values that do not go together, and a second
 {{- if and .Values.tests.enabled (eq (include "remotemount.tests.namespace" .) .Release.Namespace) .Values.tests.namespace }}
 {{- fail "tests.namespace is the release's own: pods there get no sidecar; name another" }}
 {{- end }}
+{{- if and .Values.tests.enabled .Values.watchNamespaces }}
+{{- if not (has (include "remotemount.tests.namespace" .) .Values.watchNamespaces) }}
+{{- fail (printf "tests.namespace must be one of watchNamespaces and not the release's, or its pod gets no sidecar: %s is not; or set tests.enabled=false" (include "remotemount.tests.namespace" .)) }}
+{{- end }}
+{{- end }}
+{{- if .Values.pdb.enabled }}
+{{- $stay := toString .Values.pdb.minAvailable }}
+{{- $away := toString .Values.pdb.maxUnavailable }}
+{{- if and (eq $stay "") (has $away (list "" "0" "0%")) }}
+{{- fail "pdb.maxUnavailable: at least 1, or no node with a replica is ever emptied; pdb.enabled=false has no budget at all" }}
+{{- end }}
+{{- if or (eq $stay "100%") (and (regexMatch "^[0-9]+$" $stay) (ge (atoi $stay) (int .Values.replicaCount)) (gt (int .Values.replicaCount) 0)) }}
+{{- fail "pdb.minAvailable must be less than replicaCount, or no node with a replica is ever emptied" }}
+{{- end }}
+{{- end }}
 {{- if .Values.webhook.enabled }}
 {{- $there := lookup "admissionregistration.k8s.io/v1" "MutatingWebhookConfiguration" "" "remotemount" }}
 {{- $of := dig "metadata" "annotations" dict ($there | default dict) | default dict }}

@@ -2,7 +2,7 @@
 //!
 //! A strategic merge patch of one object by name, of the one webhook in it by name: `caBundle`, and for an
 //! operator outside the cluster `url` in place of `service`. It makes no configuration: without one (not
-//! installed, or injection switched off) it waits. Every replica does so, all with the same bundle.
+//! installed, or injection switched off) it waits. The leader does so.
 
 use std::time::Duration;
 

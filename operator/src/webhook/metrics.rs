@@ -34,6 +34,12 @@ impl InjectionMetrics {
     /// Makes the counters known to `registry`.
     pub fn register(registry: &mut Registry) -> Self {
         let metrics = Self::default();
+        // From zero on: a counter that begins with its first event has not risen, to whoever asks for its increase.
+        for outcome in Outcome::ALL {
+            for &reason in outcome.reasons() {
+                metrics.of(outcome, reason).inc_by(0);
+            }
+        }
         let help = "Reviews of pods, by what came of them and why; without a reason where there is nothing to say";
         registry.register("remotemount_operator_injections", help, metrics.injections.clone());
         metrics
@@ -42,13 +48,17 @@ impl InjectionMetrics {
     /// Counts one. `reason` is one of [`Outcome::reasons`].
     pub fn count(&self, outcome: Outcome, reason: &'static str) {
         debug_assert!(outcome.reasons().contains(&reason), "{reason} is not declared");
-        self.injections.get_or_create(&Labels { result: outcome.as_str(), reason }).inc();
+        self.of(outcome, reason).inc();
     }
 
     /// How many there were.
     #[must_use]
     pub fn get(&self, outcome: Outcome, reason: &'static str) -> u64 {
-        self.injections.get_or_create(&Labels { result: outcome.as_str(), reason }).get()
+        self.of(outcome, reason).get()
+    }
+
+    fn of(&self, outcome: Outcome, reason: &'static str) -> Counter {
+        self.injections.get_or_create(&Labels { result: outcome.as_str(), reason }).clone()
     }
 }
 

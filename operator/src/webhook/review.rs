@@ -7,10 +7,7 @@
 
 use std::sync::Arc;
 
-use futures_util::FutureExt as _;
 use k8s_openapi::ByteString;
-use kube::ResourceExt as _;
-use kube::runtime::reflector::Store;
 use remotemount_crds::RemoteMount;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -20,15 +17,6 @@ use crate::inject::{self, Settings, patch};
 
 /// The mounts of a namespace; `None` until they are known.
 pub type Mounts = Arc<dyn Fn(&str) -> Option<Vec<Arc<RemoteMount>>> + Send + Sync>;
-
-/// The mounts that a watch keeps in `store`.
-#[must_use]
-pub fn watched(store: Store<RemoteMount>) -> Mounts {
-    Arc::new(move |namespace| {
-        store.wait_until_ready().now_or_never()?.ok()?;
-        Some(store.state_filter(|mount| mount.namespace().as_deref() == Some(namespace)))
-    })
-}
 
 /// Answers reviews.
 pub struct Reviewer {

@@ -172,8 +172,15 @@ async fn a_request_under_way_ends_before_the_door_does() {
 }
 
 #[tokio::test]
-async fn who_does_not_trust_the_certificate_is_counted() {
+async fn who_does_not_trust_the_certificate_is_counted_and_who_speaks_no_tls_is_not() {
     let served = serve(some_mounts()).await;
+    for said in ["", "GET / HTTP/1.1\r\nHost: x\r\n\r\n"] {
+        let mut stream = TcpStream::connect(served.address).await.unwrap();
+        stream.write_all(said.as_bytes()).await.unwrap();
+        stream.shutdown().await.unwrap();
+        // Whether it ends with a word or a reset does not matter.
+        let _ = stream.read_to_end(&mut Vec::new()).await;
+    }
     let (_, _, stranger) = stage::signed(&["127.0.0.1"]);
     let stream = TcpStream::connect(served.address).await.unwrap();
     let connector = TlsConnector::from(stage::trusting(&stranger));
@@ -181,4 +188,5 @@ async fn who_does_not_trust_the_certificate_is_counted() {
     while served.metrics.get(Outcome::Failed, "tls") == 0 {
         tokio::task::yield_now().await;
     }
+    assert_eq!(served.metrics.get(Outcome::Failed, "tls"), 1);
 }

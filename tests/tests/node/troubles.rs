@@ -17,9 +17,23 @@ fn restarts(pod: &Pod, container: &str) -> Option<i32> {
 }
 
 /// What a sidecar counts of a mount, from its `/status`.
+async fn status(stage: &Stage, pod: &str) -> Result<Value> {
+    Ok(serde_json::from_str(&stage.sh(pod, "curl -sSf http://127.0.0.1:9090/status").await?)?)
+}
+
 async fn counters(stage: &Stage, pod: &str) -> Result<Value> {
-    let status: Value = serde_json::from_str(&stage.sh(pod, "curl -sSf http://127.0.0.1:9090/status").await?)?;
-    Ok(status["mounts"][0]["counters"].clone())
+    Ok(status(stage, pod).await?["mounts"][0]["counters"].clone())
+}
+
+/// Waits for an event of the mount: it is written after the status that it tells of.
+async fn event(stage: &Stage, mount: &str, reason: &str) -> Result<()> {
+    let told = async {
+        while !stage.events(mount).await?.contains(&reason.to_owned()) {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+        anyhow::Ok(())
+    };
+    tokio::time::timeout(LIMIT, told).await.with_context(|| format!("no event {reason}"))?
 }
 
 #[tokio::test]
@@ -33,8 +47,14 @@ async fn a_killed_sidecar_comes_back_with_what_it_knew() -> Result<()> {
     node.wait_ready_pod(&stage.namespace, "web").await?;
     assert!(stage.read("web", "/photos/known.txt?metadata=true").await?.contains("known.txt"));
     stage.until("photos", "not 1/1", |object| object["status"]["sidecars"]["summary"] == "1/1").await?;
-    // What was answered is kept a moment later.
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    // What was answered is kept a moment later: the file, and the directory above it.
+    let kept = async {
+        while status(&stage, "web").await?["store"]["entries"].as_u64() < Some(2) {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        anyhow::Ok(())
+    };
+    tokio::time::timeout(LIMIT, kept).await.context("nothing is kept")??;
     node.signal(&stage.namespace, "web", "remotemount", "SIGKILL").await?;
     let back = |pod: &Pod| {
         restarts(pod, "remotemount") == Some(1)
@@ -43,13 +63,7 @@ async fn a_killed_sidecar_comes_back_with_what_it_knew() -> Result<()> {
     let pod = node.wait_for_pod(&stage.namespace, "web", back).await?;
     assert_eq!(restarts(&pod, "app"), Some(0), "the app goes on");
     // It was away for too short a time to turn a condition, and the mount tells of it all the same.
-    let told = async {
-        while !stage.events("photos").await?.contains(&"SidecarRestarted".to_owned()) {
-            tokio::time::sleep(Duration::from_millis(200)).await;
-        }
-        anyhow::Ok(())
-    };
-    tokio::time::timeout(LIMIT, told).await.context("no event")??;
+    event(&stage, "photos", "SidecarRestarted").await?;
     // The app's retry, and nobody asks the bucket for it: the state is on the emptyDir.
     assert!(stage.read("web", "/photos/known.txt?metadata=true").await?.contains("known.txt"));
     let counters = counters(&stage, "web").await?;
@@ -73,7 +87,7 @@ async fn wrong_credentials_hold_nothing_up_and_are_mended_without_a_restart() ->
     assert!(stage.read("web", "/photos/x.txt").await.is_err());
     let object = stage.wait("photos", "RemoteReachable", "False/AccessDenied").await?;
     assert_eq!(object["status"]["failing"][0]["pod"], "web", "{object:#}");
-    assert!(stage.events("photos").await?.contains(&"AccessDenied".to_owned()));
+    event(&stage, "photos", "AccessDenied").await?;
     stage.secret("s3-creds", SECRET_KEY).await?;
     stage.wait("photos", "Ready", "True/Available").await?;
     assert_eq!(stage.read("web", "/photos/x.txt").await?, "at last");
@@ -108,8 +122,12 @@ async fn pods_start_and_read_while_no_operator_runs() -> Result<()> {
     scale("0").await?;
     let gone =
         ["wait", "-n", NAMESPACE, "--for=delete", "pod", "-l", "app.kubernetes.io/component=operator", "--timeout=90s"];
-    plane.kubectl(&gone).await?.success()?;
-    let outcome = without_operator(&stage).await;
+    // Whatever comes of it, the other tests need the operator back.
+    let outcome = async {
+        plane.kubectl(&gone).await?.success()?;
+        without_operator(&stage).await
+    };
+    let outcome = outcome.await;
     scale("2").await?;
     let back = ["rollout", "status", "-n", NAMESPACE, "deployment/remotemount-operator", "--timeout=120s"];
     plane.kubectl(&back).await?.success()?;
