@@ -95,9 +95,14 @@ annotations:
   verbs: [create, patch]
 {{- end }}
 
-{{/* The contexts of what runs for a moment, tests: the operator's, with no volume to own, and users only where the platform gives none. */}}
+{{/* The restricted contexts of what runs for a moment: tests. Users are the operator's, so that a platform that gives them can. */}}
 {{- define "remotemount.restricted.pod" -}}
-{{- omit .Values.podSecurityContext "fsGroup" "fsGroupChangePolicy" "supplementalGroups" | toYaml }}
+runAsNonRoot: true
+{{- with pick (.Values.podSecurityContext | default dict) "runAsUser" "runAsGroup" }}
+{{ toYaml . }}
+{{- end }}
+seccompProfile:
+  type: RuntimeDefault
 {{- end }}
 {{- define "remotemount.restricted.container" -}}
 allowPrivilegeEscalation: false

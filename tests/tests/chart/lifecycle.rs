@@ -193,8 +193,9 @@ async fn what_helm_test_does_holds() -> Result<()> {
     // And the other test's question.
     let ready = crate::stage::object(&rendered, "Pod", "remotemount-test-ready");
     let command = ready["spec"]["containers"][0]["command"].to_string();
-    assert!(command.contains("--admin=$(REMOTEMOUNT_OPERATOR_METRICS_SERVICE_HOST):8080"), "{command}");
-    let admin = format!("--admin={}", replica.admin());
+    assert!(command.contains("--admin=[$(REMOTEMOUNT_OPERATOR_METRICS_SERVICE_HOST)]:8080"), "{command}");
+    let (host, port) = replica.admin().split_once(':').context("an address")?;
+    let admin = format!("--admin=[{host}]:{port}");
     let asked = tokio::process::Command::new(&sidecar).args(["probe", &admin, "--path=/readyz"]).output().await?;
     assert!(asked.status.success(), "{}", String::from_utf8_lossy(&asked.stderr));
     drop(node);

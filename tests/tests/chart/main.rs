@@ -7,6 +7,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod combinations;
+mod confined;
 mod lifecycle;
 mod one_truth;
 mod refusals;

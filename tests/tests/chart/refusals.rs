@@ -65,6 +65,17 @@ fn rows() -> Vec<(Value, Vec<&'static str>)> {
         (json!({"control": {"port": 443}}), vec!["control.port cannot be 443"]),
         (json!({"serviceAccount": {"create": false}}), vec!["name one that is there in serviceAccount.name"]),
         (json!({"tests": {"namespace": NAMESPACE}}), vec!["tests.namespace is the release's own"]),
+        (
+            json!({"watchNamespaces": ["one"], "tests": {"namespace": "two"}}),
+            vec!["tests.namespace must be one of watchNamespaces", "two is not"],
+        ),
+        (json!({"watchNamespaces": [NAMESPACE]}), vec!["tests.namespace must be one of watchNamespaces"]),
+        (json!({"pdb": {"maxUnavailable": 0}}), vec!["pdb.maxUnavailable: at least 1"]),
+        (json!({"pdb": {"maxUnavailable": ""}}), vec!["pdb.maxUnavailable: at least 1"]),
+        (json!({"pdb": {"minAvailable": 2}}), vec!["pdb.minAvailable must be less than replicaCount"]),
+        (json!({"pdb": {"minAvailable": "100%"}}), vec!["pdb.minAvailable must be less than replicaCount"]),
+        (json!({"sidecar": {"user": 2_147_483_648_u32}}), vec!["'/sidecar/user'", "maximum"]),
+        (json!({"sidecar": {"metrics": {"port": 80}}}), vec!["'/sidecar/metrics/port'", "minimum"]),
     ]
 }
 
