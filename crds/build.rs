@@ -8,7 +8,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     #[cfg(feature = "control")]
     {
         let described = protox::compile(["proto/control.proto"], ["proto"])?;
-        tonic_prost_build::configure().build_client(true).build_transport(false).compile_fds(described)?;
+        tonic_prost_build::configure()
+            .build_client(true)
+            .build_transport(false)
+            .codec_path("crate::control::codec::SmallBuffers")
+            .compile_fds(described)?;
     }
     Ok(())
 }

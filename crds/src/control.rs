@@ -4,6 +4,8 @@
 //! what both ends must agree on: the revision, the limits, and the names that the link goes by. Neither
 //! end's behaviour is here.
 
+pub mod codec;
+
 /// The messages, as generated.
 #[allow(missing_docs, rust_2018_idioms, clippy::all, clippy::pedantic)]
 mod generated {
