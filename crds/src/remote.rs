@@ -66,17 +66,18 @@ pub struct S3Remote {
     pub bucket: String,
     /// Keys below this prefix are mounted; a missing trailing slash is added. All keys when empty. It cannot be changed later.
     #[serde(default)]
-    #[x_kube(validation = Rule::new("!self.startsWith('/') && !self.contains('//') && !self.matches('(^|/)[.][.]?(/|$)') && !self.contains('\\\\x00')").message("prefix must not begin with '/' nor hold '//', '.' or '..' segments: no path could name its keys"))]
+    #[x_kube(validation = Rule::new("!self.startsWith('/') && !self.contains('//') && !self.matches('(^|/)[.][.]?(/|$)') && !self.matches('[\\\\x00]')").message("prefix must not begin with '/' nor hold '//', '.' or '..' segments: no path could name its keys"))]
     #[x_kube(validation = Rule::new("self == oldSelf").message("prefix cannot be changed: create another RemoteMount with the new prefix and delete this one"))]
     #[schemars(length(max = 900))]
     pub prefix: String,
     /// The server, as `http://` or `https://` URL without a path. Amazon's for the region when left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[x_kube(validation = Rule::new("self.matches('^https?://[^/?#@[:space:]]+/?$')").message("endpoint must be a URL such as https://s3.example.com:9000, without path, query or user"))]
+    #[x_kube(validation = Rule::new("self.matches('^https?://([^/?#@:\\\\[\\\\][:space:]]+|\\\\[[0-9A-Fa-f:.]+\\\\])(:[1-9][0-9]{0,4})?/?$') && !self.matches(':(6553[6-9]|655[4-9][0-9]|65[6-9][0-9][0-9]|6[6-9][0-9]{3}|[7-9][0-9]{4})/?$')").message("endpoint must be a URL such as https://s3.example.com:9000: a host, a port from 1 to 65535 if any, no path, query or user"))]
     #[schemars(length(max = 512))]
     pub endpoint: Option<String>,
     /// The region that requests are signed for. From the environment of the pod when left out, else `us-east-1`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = Rule::new("self.matches('^[A-Za-z0-9._-]*$')").message("region must be a name such as eu-central-1: letters, digits, '.', '_' and '-'"))]
     #[schemars(length(max = 64))]
     pub region: Option<String>,
     /// Where the bucket's name goes: into the path, or before the host. `Path` where an endpoint is given, else `VirtualHost`.

@@ -123,24 +123,45 @@ fn s3(s3: &S3Remote, problems: &mut Problems) {
         "prefix must not begin with '/' nor hold '//', '.' or '..' segments: no path could name its keys",
     );
     if let Some(endpoint) = &s3.endpoint {
-        let host = endpoint.strip_prefix("http://").or_else(|| endpoint.strip_prefix("https://"));
-        let host = host.map(|host| host.strip_suffix('/').unwrap_or(host));
         problems.check(
-            endpoint.len() <= 512
-                && host.is_some_and(|host| {
-                    !host.is_empty() && !host.contains(|c: char| "/?#@".contains(c) || c.is_ascii_whitespace())
-                }),
+            endpoint.len() <= 512 && is_endpoint(endpoint),
             "spec.remote.s3.endpoint",
-            "endpoint must be a URL such as https://s3.example.com:9000, without path, query or user",
+            "endpoint must be a URL such as https://s3.example.com:9000: a host, a port from 1 to 65535 if any, no path, query or user",
         );
     }
     if let Some(region) = &s3.region {
         problems.length(region, 0, 64, "spec.remote.s3.region");
+        // What cannot stand in a header cannot be signed for.
+        problems.check(
+            region.chars().all(word),
+            "spec.remote.s3.region",
+            "region must be a name such as eu-central-1: letters, digits, '.', '_' and '-'",
+        );
     }
     if let Some(source) = &s3.ca_bundle {
         problems.length(&source.config_map_key_ref.name, 1, 253, "spec.remote.s3.caBundle.configMapKeyRef.name");
         problems.length(&source.config_map_key_ref.key, 1, 253, "spec.remote.s3.caBundle.configMapKeyRef.key");
     }
+}
+
+fn is_endpoint(endpoint: &str) -> bool {
+    let authority = endpoint.strip_prefix("http://").or_else(|| endpoint.strip_prefix("https://"));
+    let Some(authority) = authority.map(|authority| authority.strip_suffix('/').unwrap_or(authority)) else {
+        return false;
+    };
+    let (host, rest) = match authority.strip_prefix('[').and_then(|six| six.split_once(']')) {
+        Some((host, rest)) => (host.chars().all(|c| c.is_ascii_hexdigit() || ":.".contains(c)).then_some(host), rest),
+        None => {
+            let (host, rest) = authority.split_at(authority.find(':').unwrap_or(authority.len()));
+            let stray = |c: char| "[]/?#@".contains(c) || c.is_ascii_whitespace() || c == '\x0b';
+            ((!host.contains(stray)).then_some(host), rest)
+        }
+    };
+    let port = match rest.strip_prefix(':') {
+        Some(port) => port.starts_with(|c: char| c.is_ascii_digit() && c != '0') && port.parse::<u16>().is_ok(),
+        None => rest.is_empty(),
+    };
+    host.is_some_and(|host| !host.is_empty()) && port
 }
 
 fn credentials(credentials: &Credentials, problems: &mut Problems) {

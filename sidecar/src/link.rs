@@ -26,7 +26,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock;
-use crate::link::backoff::Backoff;
+use crate::link::backoff::{After, Backoff};
 use crate::link::report::Reporter;
 use crate::link::settings::Settings;
 use crate::link::state::LinkState;
@@ -67,7 +67,9 @@ impl Link {
             let pause = match ended {
                 // The operator ends a stream before its token does; by now there is a newer one.
                 Ok(()) if begun.elapsed() >= GOOD => Duration::ZERO,
-                ref ended => backoff.next(clock::jitter(), ended.is_err()),
+                Ok(()) => backoff.next(clock::jitter(), After::End),
+                Err(ref error) if error.is_refusal() => backoff.next(clock::jitter(), After::Refusal),
+                Err(_) => backoff.next(clock::jitter(), After::Failure),
             };
             self.state.ended(ended.err().as_ref());
             tokio::select! {

@@ -11,6 +11,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use k8s_openapi::api::core::v1::ResourceRequirements;
 use kube::ResourceExt as _;
 use remotemount_crds::names::CONTAINER;
 use remotemount_crds::{CacheMedium, Expose, LogLevel, PortExpose, RemoteMount, effect};
@@ -25,6 +26,8 @@ const ADMIN: u16 = 9090;
 const GRPC_ABOVE_HTTP: u16 = 10_000;
 /// What the sidecar's database takes for one entry, in bytes: measured at 400, doubled while it is rewritten.
 const ENTRY_BYTES: i128 = 1024;
+/// With less the sidecar does not start: it takes half of it when idle.
+const LEAST_MEMORY: &str = "32Mi";
 /// Fields without effect that the user of a pod should hear of.
 const TOLD: [&str; 4] = ["spec.expose.s3", "spec.expose.fuse", "spec.remote.gcs", "spec.remote.azure"];
 
@@ -231,6 +234,7 @@ fn resources(mounts: &[Arc<RemoteMount>]) -> Result<Value, Denial> {
                 })?;
             }
         }
+        sensible(resources).map_err(|problem| Denial::InvalidMount { name: name.clone(), problem })?;
         for claim in resources.claims.iter().flatten() {
             let claim = serde_json::to_value(claim).unwrap_or_default();
             if !claims.contains(&claim) {
@@ -256,6 +260,27 @@ fn resources(mounts: &[Arc<RemoteMount>]) -> Result<Value, Denial> {
         combined.insert("claims".to_owned(), Value::Array(claims));
     }
     Ok(Value::Object(combined))
+}
+
+/// One mount's own wishes, all of them quantities: what the API server would refuse in a pod, and what no sidecar can start with.
+fn sensible(resources: &ResourceRequirements) -> Result<(), String> {
+    for (resource, limit) in resources.limits.iter().flatten() {
+        let limited = quantity::parse(&limit.0);
+        let request = resources.requests.as_ref().and_then(|requests| requests.get(resource));
+        if let Some(request) = request.filter(|request| quantity::parse(&request.0) > limited) {
+            return Err(format!(
+                "spec.sidecar.resources.requests.{resource}: {} is more than its limit, {}",
+                request.0, limit.0
+            ));
+        }
+        if resource == "memory" && limited < quantity::parse(LEAST_MEMORY) {
+            return Err(format!(
+                "spec.sidecar.resources.limits.memory: {} is too little for any sidecar: at least {LEAST_MEMORY}",
+                limit.0
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// For each resource the largest amount, as it was written.

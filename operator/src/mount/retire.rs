@@ -54,7 +54,9 @@ pub async fn retire(mount: &RemoteMount, context: &Context) -> Result<Action, Re
     {
         apply::remove_config_map(&context.client, &own).await?;
     }
-    let last = context.cluster.mounts(&namespace).iter().all(|other| other.uid() == mount.uid());
+    // Those that are on their way out, too, each count the others out: of several that go at once, none is the last.
+    let going = |other: &RemoteMount| other.uid() == mount.uid() || other.metadata.deletion_timestamp.is_some();
+    let last = context.cluster.mounts(&namespace).iter().all(|other| going(other));
     if last && let Some(control) = context.cluster.config_map(&namespace, names::CONTROL_CONFIG_MAP) {
         apply::remove_config_map(&context.client, &control).await?;
     }

@@ -90,6 +90,12 @@ impl LinkError {
         }
     }
 
+    /// Whether nobody listens there: as a replica of the operator that does not lead.
+    #[must_use]
+    pub fn is_refusal(&self) -> bool {
+        matches!(self, Self::Unreachable { source, .. } if source.kind() == io::ErrorKind::ConnectionRefused)
+    }
+
     /// How a stream ended, by the status it ended with.
     #[must_use]
     pub fn of(status: &Status) -> Self {

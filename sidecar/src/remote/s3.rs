@@ -54,7 +54,11 @@ impl Remote for S3 {
         let Some(size) = answer.content_length().and_then(|size| u64::try_from(size).ok()) else {
             return Err(RemoteError::new(ErrorKind::Rejected, Operation::Stat, key, "the remote tells no size"));
         };
-        let pointer = Pointer { size, etag: etag(answer.e_tag()), modified: seconds(answer.last_modified()) };
+        // What is not a server of objects answers 200 to everything; and a version that has no name cannot be held to (R1).
+        let Some(etag) = etag(answer.e_tag()) else {
+            return Err(RemoteError::new(ErrorKind::Rejected, Operation::Stat, key, "the remote tells no ETag"));
+        };
+        let pointer = Pointer { size, etag: Some(etag), modified: seconds(answer.last_modified()) };
         let description = Description {
             content_type: answer.content_type,
             content_encoding: answer.content_encoding,

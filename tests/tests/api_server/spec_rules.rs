@@ -15,7 +15,8 @@ const ONE_REMOTE: &str = "remote must name exactly one of s3, gcs and azure";
 const TIMEOUT: &str = "timeoutSeconds must be from 1 to 300";
 const BUCKET: &str = "bucket must be a bucket name: letters, digits, '.', '_' and '-', two or more, no path";
 const PREFIX: &str = "prefix must not begin with '/' nor hold '//', '.' or '..' segments: no path could name its keys";
-const ENDPOINT: &str = "endpoint must be a URL such as https://s3.example.com:9000, without path, query or user";
+const ENDPOINT: &str = "endpoint must be a URL such as https://s3.example.com:9000: a host, a port from 1 to 65535 if any, no path, query or user";
+const REGION: &str = "region must be a name such as eu-central-1: letters, digits, '.', '_' and '-'";
 const ONE_WAY: &str = "credentials must name exactly one of secretRef, workloadIdentity and anonymous";
 const SECRET: &str = "secretRef.name must be the name of a Secret: lower-case letters, digits, '-' and '.'";
 const PORT: &str = "port must be from 1 to 65535";
@@ -43,6 +44,9 @@ fn bad_specs() -> Vec<(Value, &'static str)> {
         (with("/remote/s3/endpoint", json!("s3.example.com")), ENDPOINT),
         (with("/remote/s3/endpoint", json!("https://me:secret@s3.example.com")), ENDPOINT),
         (with("/remote/s3/endpoint", json!("https://s3.example.com/bucket")), ENDPOINT),
+        (with("/remote/s3/endpoint", json!("http://s3.example.com:99999")), ENDPOINT),
+        (with("/remote/s3/prefix", json!("a\u{0}b")), PREFIX),
+        (with("/remote/s3/region", json!("us-east-1\n")), REGION),
         (with("/remote/s3/addressing", json!("Guess")), "supported values: \"Path\", \"VirtualHost\""),
         (with("/credentials", json!({})), ONE_WAY),
         (with("/credentials", json!({"anonymous": {}, "workloadIdentity": {}})), ONE_WAY),

@@ -133,6 +133,24 @@ async fn l6_absence_is_remembered_and_failure_is_not() -> Result<()> {
     Ok(())
 }
 
+/// A login page, or a proxy, says 200 to every name.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn l6_what_has_no_version_is_no_object() -> Result<()> {
+    let stage = Stage::new("l6-version").await?;
+    stage.bucket.put("there.txt", "yes", None).await?;
+    stage.proxy.inject(Rule::new(Action::StripHeader("ETag".to_owned())).operation(Operation::Head).key("there.txt"));
+    for _ in 0..2 {
+        let refused = stage.get("/m/there.txt").await?;
+        assert_eq!(refused.status(), 502);
+        let body: serde_json::Value = refused.json().await?;
+        assert_eq!(body["reason"], "Rejected", "{body}");
+        assert!(body["error"].as_str().is_some_and(|error| error.contains("no ETag")), "{body}");
+    }
+    stage.proxy.clear();
+    assert_eq!(stage.head("/m/there.txt").await?.status(), 200, "and it is not remembered");
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn l7_old_entries_are_revalidated() -> Result<()> {
     let stage = Stage::with(Kind::Weed, "l7-revalidate", |m| m.ttl_seconds(1).negative_ttl_seconds(0)).await?;

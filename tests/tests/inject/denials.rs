@@ -131,6 +131,24 @@ fn cases() -> Vec<Case> {
             "invalid_mount",
             &["-1Gi"],
         ),
+        (
+            "a request beyond its limit",
+            pod("app"),
+            vec![mount(
+                "images",
+                "/images",
+                &json!({"sidecar": {"resources": {"requests": {"memory": "1Gi"}, "limits": {"memory": "512Mi"}}}}),
+            )],
+            "invalid_mount",
+            &["spec.sidecar.resources.requests.memory", "1Gi is more than its limit, 512Mi"],
+        ),
+        (
+            "memory that no sidecar starts with",
+            pod("app"),
+            vec![mount("images", "/images", &memory("1Mi"))],
+            "invalid_mount",
+            &["spec.sidecar.resources.limits.memory", "1Mi is too little", "32Mi"],
+        ),
         ("the node's network", with("/spec/hostNetwork", json!(true)), vec![plain()], "pod", &["hostNetwork"]),
         ("windows", with("/spec/os", json!({"name": "windows"})), vec![plain()], "pod", &["windows"]),
         (

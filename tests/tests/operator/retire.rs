@@ -17,6 +17,15 @@ async fn without_sidecars_and_with_one_that_hangs() -> Result<()> {
     stage.kubectl(&["delete", "rmt", "nobody", "--timeout=30s"]).await?;
     println!("kubectl delete took {:?} with no sidecar", began.elapsed());
 
+    // Of several that go at once, none counts the others as staying.
+    for name in ["one", "two", "three"] {
+        stage.apply(&stage.mount(name, "")).await?;
+        stage.wait(name, "Ready", "True/NoSidecars").await?;
+    }
+    stage.kubectl(&["delete", "rmt", "--all", "--timeout=30s"]).await?;
+    let maps = stage.kubectl(&["get", "configmap", "-l", "app.kubernetes.io/managed-by=remotemount", "-o", "name"]);
+    assert_eq!(maps.await?.trim(), "", "the control link's goes with the last");
+
     stage.bucket.put("a", "content", None).await?;
     stage.apply(&stage.mount("m", "  deletePolicy: Propagate\n")).await?;
     let mut node = stage.node("web").await?;
