@@ -167,7 +167,7 @@ fn sidecars(report: &MountReport) -> Observation {
         }
         _ => {
             let message = format!(
-                "{unreported} of {total} pods have no sidecar that reports this mount: look at their container {} and at its log",
+                "{unreported} of {total} pods have no sidecar that reports this mount: look at their events, and at the log of their container {}",
                 remotemount_crds::names::CONTAINER
             );
             say(of, Some(false), Reason::SidecarsNotReady, message)
@@ -241,12 +241,19 @@ fn advice(mount: &RemoteMount, reason: Reason) -> String {
         secret.map_or_else(|| "the pod's own identity".to_owned(), |secret| format!("the Secret {}", secret.name));
     match reason {
         Reason::BucketNotFound => {
-            "create the bucket, or make a RemoteMount of the right one: spec.remote cannot be changed".to_owned()
+            "create the bucket, or correct spec.remote.s3.endpoint; for another bucket make another RemoteMount"
+                .to_owned()
         }
         Reason::AccessDenied => {
+            if mount.spec.credentials.anonymous.is_some() {
+                return "let everyone read and list the bucket, or name other credentials in spec.credentials"
+                    .to_owned();
+            }
             format!("give {who} the right to read and list the bucket, or correct spec.credentials")
         }
-        Reason::CredentialsMissing => format!("put what is missing into {who}, or correct spec.credentials"),
+        Reason::CredentialsMissing => format!(
+            "put what is missing into {who}, or correct spec.credentials; pods that were made before it was named have to be made anew"
+        ),
         Reason::CertificateUntrusted => "use an endpoint whose certificate the sidecar trusts".to_owned(),
         Reason::Rejected => "check spec.remote: endpoint, region and addressing".to_owned(),
         Reason::NotSupported => "use a remote that this version serves".to_owned(),
