@@ -13,7 +13,7 @@ use crate::mount::build::stands;
 
 /// Why something could not be written.
 #[derive(Debug, thiserror::Error)]
-#[error("{what} {namespace}/{name}: {source}")]
+#[error("{what} {namespace}/{name}: {}", said(.source))]
 pub struct ApplyError {
     /// What.
     pub what: &'static str,
@@ -81,4 +81,24 @@ pub async fn status(client: &Client, mount: &RemoteMount, status: &RemoteMountSt
 
 fn failed(what: &'static str, namespace: String, name: String, source: kube::Error) -> ApplyError {
     ApplyError { what, namespace, name, source: Box::new(source) }
+}
+
+/// What the API server said, for people: its message alone, where it sent one.
+fn said(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) if !status.message.is_empty() => format!("{} ({})", status.message, status.code),
+        other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_api_server_said_is_told_in_its_words() {
+        let status = kube::core::Status::failure("exceeded quota: few", "Forbidden").with_code(403);
+        let error = failed("ConfigMap", "ns".to_owned(), "m".to_owned(), kube::Error::Api(status.boxed()));
+        assert_eq!(error.to_string(), "ConfigMap ns/m: exceeded quota: few (403)");
+    }
 }
