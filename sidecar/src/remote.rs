@@ -183,8 +183,22 @@ pub trait Remote: Send + Sync + 'static {
     /// may or may not be deleted ([`ErrorKind::is_ambiguous`]).
     async fn delete(&self, key: &str, version: Option<&Pointer>) -> Result<(), RemoteError>;
 
+    /// The key as a listing has it; `None` when the bucket answers and has no such key.
+    ///
+    /// What HEAD answers with 404 may be anything, a missing bucket included; a listing says which. Where a delete counts
+    /// on the object's being gone, this is asked as well.
+    ///
+    /// # Errors
+    /// As [`Self::stat`].
+    async fn listed(&self, key: &str) -> Result<Option<Pointer>, RemoteError> {
+        // Of all keys that begin so, the key itself is the first.
+        let page = self.list(&ListRequest { prefix: key.to_owned(), limit: 1, ..ListRequest::default() }).await?;
+        Ok(page.objects.into_iter().find(|(listed, _)| listed == key).map(|(_, pointer)| pointer))
+    }
+
     /// Deletes up to [`BULK_KEYS`] keys, each if it is that version where the server looks at it; answers which could
-    /// not be deleted, by their place. Keys that are gone are no error.
+    /// not be deleted, by their place. Keys that are gone are no error. An adapter answers [`ErrorKind::NotSupported`] for
+    /// those that it can delete one by one only.
     ///
     /// # Errors
     /// When the request as a whole failed: of no key is known whether it is deleted.
@@ -241,6 +255,13 @@ impl ErrorKind {
     #[must_use]
     pub const fn is_transient(self) -> bool {
         matches!(self, Self::Throttled | Self::Unavailable | Self::TimedOut | Self::BrokeOff)
+    }
+
+    /// Whether the server has understood the question and refuses this one: it would again, however long one waits.
+    /// Credentials, certificates and buckets that are missing are put right one day, for all keys at once.
+    #[must_use]
+    pub const fn is_refusal(self) -> bool {
+        matches!(self, Self::Denied | Self::Rejected | Self::NotSupported | Self::Changed)
     }
 
     /// Whether a delete that failed so may have been done all the same.

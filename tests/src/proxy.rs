@@ -254,12 +254,13 @@ async fn serve(line: Line, handle: Arc<Handle>, shared: Arc<Shared>) {
 async fn answer(request: Request<Incoming>, handle: &Arc<Handle>, shared: &Arc<Shared>) -> Response<AnswerBody> {
     let in_flight = InFlight::new(shared);
     let seen = Seen::of(&request);
-    let (operation, key) = (seen.operation, seen.key.clone());
+    let (operation, key, conditional) = (seen.operation, seen.key.clone(), seen.if_match.is_some());
     let ticket = shared.ledger.record(seen);
     let mut plan = Plan::default();
     let mut stripped = None;
+    let mut replaced = None;
     let mut lost = false;
-    match shared.faults.take(operation, &key) {
+    match shared.faults.take(operation, &key, conditional) {
         None => {}
         Some(Action::Status(status, code)) => {
             let refusal = refuse(request.method(), status, code.as_deref());
@@ -278,6 +279,16 @@ async fn answer(request: Request<Incoming>, handle: &Arc<Handle>, shared: &Arc<S
             plan.stop = Some((bytes, Stop::Pause(go_on)));
         }
         Some(Action::StripHeader(name)) => stripped = Some(name),
+        Some(Action::ReplaceBody(body)) => replaced = Some(body),
+        Some(Action::Later(time)) => {
+            let shared = Arc::clone(shared);
+            tokio::spawn(async move {
+                tokio::time::sleep(time).await;
+                // Nobody waits for the answer.
+                let _ = forward(request, &shared).await;
+            });
+            return handle.reset().await;
+        }
     }
     let latency = shared.pace().latency;
     if !latency.is_zero() {
@@ -292,6 +303,12 @@ async fn answer(request: Request<Incoming>, handle: &Arc<Handle>, shared: &Arc<S
         return handle.reset().await;
     }
     shared.ledger.answered(ticket, response.status().as_u16());
+    if let Some(body) = replaced {
+        let status = response.status();
+        // To its end: a server may begin to answer before it is done.
+        let _ = response.into_body().collect().await;
+        return xml(status, body);
+    }
     if let Some(name) = stripped {
         response.headers_mut().remove(name.as_str());
     }
@@ -335,7 +352,10 @@ fn refuse(method: &Method, status: u16, code: Option<&str>) -> Response<AnswerBo
         ),
         _ => String::new(),
     };
-    let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    xml(StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), body)
+}
+
+fn xml(status: StatusCode, body: String) -> Response<AnswerBody> {
     let mut response = Response::new(empty());
     *response.status_mut() = status;
     if !body.is_empty() {

@@ -211,10 +211,29 @@ async fn bulk(stage: &Stage, remote: &dyn Remote, keys: &[&str]) -> Result<()> {
     assert!(stage.bucket.keys("one/").await?.is_empty());
     assert!(!remote.capabilities().bulk_delete);
     stage.proxy.clear();
+    singles(stage).await
+}
+
+/// A server that knows neither bulk requests nor conditions: what single deletes have learnt holds for many keys, too.
+async fn singles(stage: &Stage) -> Result<()> {
+    let remote = stage.remote("conformance").await?;
+    stage.proxy.inject(Rule::new(Action::error(501, "NotImplemented")).operation(Operation::DeleteMany));
+    stage.proxy.inject(Rule::new(Action::error(501, "NotImplemented")).operation(Operation::Delete).conditional());
+    stage.bucket.put_many([("one/a", "x"), ("one/b", "x"), ("one/c", "x"), ("one/changed", "x")]).await?;
+    let page = remote.list(&ListRequest { prefix: "one/".to_owned(), limit: 10, ..ListRequest::default() }).await?;
+    stage.bucket.put("one/changed", "another version", None).await?;
+    let failures = remote.delete_many(&page.objects).await?;
+    let failures: Vec<_> = failures.iter().map(|(at, error)| (page.objects[*at].0.as_str(), error.kind)).collect();
+    assert_eq!(failures, [("one/changed", ErrorKind::Changed)]);
+    assert_eq!(stage.bucket.keys("one/").await?, ["one/changed"]);
+    assert_eq!(remote.capabilities().conditional_delete, ConditionalDelete::Emulated);
+    stage.bucket.delete("one/changed").await?;
+    stage.proxy.clear();
     Ok(())
 }
 
 async fn failing(stage: &Stage, remote: &dyn Remote) -> Result<()> {
+    absent(stage).await?;
     let missing = stage.remote("no-such-bucket-here").await?;
     let error = missing.list(&ListRequest { limit: 1, ..ListRequest::default() }).await.err().context("no bucket")?;
     assert_eq!(error.kind, ErrorKind::BucketNotFound, "{error}");
@@ -231,6 +250,36 @@ async fn failing(stage: &Stage, remote: &dyn Remote) -> Result<()> {
         let error = remote.list(&ListRequest { limit: 1, ..ListRequest::default() }).await.err().context("it fails")?;
         assert_eq!(error.kind, kind, "{name}: {error}");
         stage.proxy.clear();
+    }
+    Ok(())
+}
+
+/// HEAD says that there is no such key: for a delete that counts only where a LIST says so, too.
+async fn absent(stage: &Stage) -> Result<()> {
+    let remote = stage.remote("conformance").await?;
+    let neighbours = ["ab/k-", "ab/k0", "ab/kk", "ab/kk/x"];
+    for key in neighbours.iter().filter(|key| stage.kind == Kind::Moto || !key.ends_with("/x")) {
+        stage.bucket.put(key, "x", None).await?;
+    }
+    let page = remote.list(&ListRequest { prefix: "ab/k".to_owned(), limit: 1, ..ListRequest::default() }).await?;
+    let (key, version) = page.objects.into_iter().next().context("a neighbour")?;
+    assert_ne!(key, "ab/k");
+    remote.delete("ab/k", Some(&version)).await?;
+    // The key itself comes before its neighbours.
+    stage.bucket.put("ab/k", "x", None).await?;
+    let version = remote.stat("ab/k").await?.context("it is there")?.pointer;
+    for (listing, kind) in [
+        (Rule::new(Action::error(404, "NoSuchBucket")).operation(Operation::List), ErrorKind::BucketNotFound),
+        (Rule::new(Action::error(403, "AccessDenied")).operation(Operation::List), ErrorKind::Denied),
+        (Rule::new(Action::error(500, "InternalError")).operation(Operation::List), ErrorKind::Unavailable),
+        (Rule::new(Action::Status(404, None)).operation(Operation::Head), ErrorKind::Unavailable),
+    ] {
+        stage.proxy.inject(Rule::new(Action::Status(404, None)).operation(Operation::Head));
+        stage.proxy.inject(listing);
+        let error = remote.delete("ab/k", Some(&version)).await.err().context("it is not known to be gone")?;
+        assert_eq!(error.kind, kind, "{error}");
+        stage.proxy.clear();
+        assert!(stage.bucket.head("ab/k").await?.is_some());
     }
     Ok(())
 }

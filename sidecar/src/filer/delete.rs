@@ -34,8 +34,8 @@ use crate::path::{FilerPath, MAX_KEY_BYTES, RelPath};
 use crate::remote::{ListPage, ListRequest};
 use crate::store::{Applied, Change, Doomed, Intent, StoreError};
 
-/// So many deletes of one mount may wait for the remote to say what became of them.
-const UNSETTLED: u64 = 1000;
+/// So many objects of one mount may wait for the remote to say what became of them.
+const UNSETTLED: usize = 10_000;
 /// Failures that are told by name.
 pub const NAMED_FAILURES: usize = 10;
 
@@ -50,6 +50,8 @@ pub struct Order {
     pub ignore_recursive_error: bool,
     /// Only this version of a file.
     pub only: Option<Pointer>,
+    /// Only while the name is no file.
+    pub no_file: bool,
     /// Only if it was not modified after this, in seconds since 1970.
     pub unless_modified_after: Option<i64>,
     /// It was deleted elsewhere already: only what is known of it goes (X7).
@@ -166,6 +168,9 @@ impl Deletion {
                 return Err(FilerError::conflict(&self.mount, &self.rel));
             }
         }
+        if self.order.no_file && matches!(there, There::File(..)) {
+            return Err(FilerError::conflict(&self.mount, &self.rel));
+        }
         match there {
             There::Nothing => self.nothing_there().await,
             There::File(file, _) if self.modified_since(&file) => Ok(Deleted::default()),
@@ -262,9 +267,9 @@ impl Deletion {
 
     /// Makes an intent durable; the remote is asked only after that (X8). It counts from when what is doomed was `seen`:
     /// another delete that has finished since has told of it.
-    async fn begin(&self, path: RelPath, doomed: Doomed, seen: Millis) -> Result<(Begun, Millis), FilerError> {
+    async fn begin(&self, path: RelPath, doomed: Doomed, seen: Millis) -> Result<(Begun, Millis, Intent), FilerError> {
         let intents = &self.filer.0.intents;
-        if intents.summary(self.mount.id).1 >= UNSETTLED {
+        if intents.unsettled(self.mount.id) >= UNSETTLED {
             let why = "too many earlier deletes got no clear answer; they are settled once the remote answers";
             return Err(FilerError::interrupted(&self.mount, &self.rel, why));
         }
@@ -272,9 +277,9 @@ impl Deletion {
         let since = seen;
         let intent = Intent { path, doomed, begun: clock::now(), since, origin: self.origin() };
         let begun = intents.begin(self.mount.id, intent.clone());
-        let change = Change::Intend(self.mount.id, begun.id, intent);
+        let change = Change::Intend(self.mount.id, begun.id, intent.clone());
         match self.commit(vec![change]).await {
-            Ok(()) => Ok((begun, since)),
+            Ok(()) => Ok((begun, since, intent)),
             // The mount is no more, and the intent with it.
             Err(error @ FilerError::Interrupted { .. }) => {
                 begun.close();

@@ -137,7 +137,7 @@ pub enum FilerError {
         path: String,
     },
     /// Some of a directory is not deleted (X6).
-    #[error("{path}: {deleted} object(s) deleted, {failed} not; first: {first}")]
+    #[error("{path}: {deleted} object(s) deleted, {failed} not{}; first: {first}", perhaps(*.unclear))]
     Incomplete {
         /// The mount.
         mount: String,
@@ -147,13 +147,15 @@ pub enum FilerError {
         deleted: u64,
         /// Names that are not; more may be below that were not tried.
         failed: u64,
+        /// How many of these may be gone all the same, or go yet.
+        unclear: u64,
         /// Why the first was not.
         first: Box<FilerError>,
         /// The first of them.
         failures: Arc<[Failure]>,
     },
     /// The delete was not begun, or stopped before its end.
-    #[error("{path}: {why}; what is not deleted is as it was")]
+    #[error("{path}: {why}; nothing further is deleted")]
     Interrupted {
         /// The mount.
         mount: String,
@@ -329,6 +331,10 @@ impl FilerError {
         let (mount, path) = place(mount, rel);
         Self::Interrupted { mount, path, why }
     }
+}
+
+fn perhaps(unclear: u64) -> String {
+    if unclear == 0 { String::new() } else { format!(", {unclear} of them perhaps: the remote has not said") }
 }
 
 const fn outside(mount: &Option<String>) -> &'static str {

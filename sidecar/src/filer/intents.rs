@@ -5,7 +5,8 @@
 //! process began with it or its request got no clear answer; what is left waits to be settled. The lock
 //! is never held across an await.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -13,7 +14,7 @@ use tokio::sync::Notify;
 
 use crate::entry::Millis;
 use crate::path::RelPath;
-use crate::store::{Change, Doomed, Intent, IntentId, MountId};
+use crate::store::{Doomed, Intent, IntentId, MountId};
 
 /// Every delete that has begun and is not finished.
 pub struct Intents {
@@ -27,7 +28,10 @@ pub struct Intents {
 #[derive(Default)]
 struct Open {
     by_id: BTreeMap<IntentId, Held>,
-    by_path: HashMap<(MountId, RelPath), Vec<IntentId>>,
+    /// By each name that it is about: of a batch, those of its objects.
+    by_name: HashMap<(MountId, RelPath), Vec<IntentId>>,
+    /// By the directories that those names are in.
+    by_parent: HashMap<(MountId, RelPath), Vec<IntentId>>,
 }
 
 /// One open intent.
@@ -72,12 +76,13 @@ impl Intents {
         Begun { id, intents: Arc::clone(self) }
     }
 
-    /// Takes up one that was left; `None` when someone else has it, or it is closed.
-    pub fn take_up(self: &Arc<Self>, id: IntentId) -> Option<Begun> {
+    /// Takes up one that was left, as it is now; `None` when someone else has it, or it is closed.
+    pub fn take_up(self: &Arc<Self>, id: IntentId) -> Option<(Begun, Arc<Intent>)> {
         let mut open = self.open();
         let held = open.by_id.get_mut(&id).filter(|held| !held.under_way)?;
         held.under_way = true;
-        Some(Begun { id, intents: Arc::clone(self) })
+        let intent = Arc::clone(&held.intent);
+        Some((Begun { id, intents: Arc::clone(self) }, intent))
     }
 
     /// Whether the store must not answer for the name, because a delete of it or of a directory above is open.
@@ -86,7 +91,8 @@ impl Intents {
         self.count.load(Ordering::Relaxed) > 0 && !self.covering(mount, path).is_empty()
     }
 
-    /// The open intents that are about the name or a directory above it.
+    /// The open intents that are about the name or a directory above it. A batch is about its objects alone: what else is
+    /// there is the business of the intent of its directory.
     #[must_use]
     pub fn covering(&self, mount: MountId, path: &RelPath) -> Vec<Held> {
         if self.count.load(Ordering::Relaxed) == 0 {
@@ -96,7 +102,7 @@ impl Intents {
         let mut covering = open.at(mount, path);
         for above in path.ancestors().chain([RelPath::default()]) {
             let found = open.at(mount, &above).into_iter();
-            covering.extend(found.filter(|held| above != *path && !matches!(held.intent.doomed, Doomed::File(_))));
+            covering.extend(found.filter(|held| above != *path && matches!(held.intent.doomed, Doomed::Directory)));
         }
         covering
     }
@@ -109,8 +115,8 @@ impl Intents {
         }
         let mut concerning = self.covering(mount, directory);
         let open = self.open();
-        let child = |path: &RelPath| path.split().is_some_and(|(parent, _)| parent == directory.as_str());
-        concerning.extend(open.by_id.values().filter(|held| held.mount == mount && child(&held.intent.path)).cloned());
+        let children = open.by_parent.get(&(mount, directory.clone())).into_iter().flatten();
+        concerning.extend(children.filter_map(|id| open.by_id.get(id)).cloned());
         concerning
     }
 
@@ -131,6 +137,14 @@ impl Intents {
         (own().count() as u64, left, own().map(|held| held.intent.begun).min())
     }
 
+    /// How many objects of a mount wait to be settled; a directory counts as one.
+    #[must_use]
+    pub fn unsettled(&self, mount: MountId) -> usize {
+        let open = self.open();
+        let left = open.by_id.values().filter(|held| held.mount == mount && !held.under_way);
+        left.map(|held| if let Doomed::Batch(objects) = &held.intent.doomed { objects.len() } else { 1 }).sum()
+    }
+
     /// Waits until something is left.
     pub async fn news(&self) {
         self.news.notified().await;
@@ -141,38 +155,66 @@ impl Intents {
     }
 }
 
-impl Open {
-    fn insert(&mut self, held: Held) {
-        self.by_path.entry((held.mount, held.intent.path.clone())).or_default().push(held.id);
-        self.by_id.insert(held.id, held);
-    }
-
-    fn remove(&mut self, id: IntentId) {
-        let Some(held) = self.by_id.remove(&id) else { return };
-        let key = (held.mount, held.intent.path.clone());
-        if let Some(ids) = self.by_path.get_mut(&key) {
-            ids.retain(|other| *other != id);
-            if ids.is_empty() {
-                self.by_path.remove(&key);
-            }
+impl Held {
+    /// The names that it is about.
+    fn names(&self) -> BTreeSet<&RelPath> {
+        match &self.intent.doomed {
+            Doomed::Batch(objects) => objects.iter().map(|object| &object.path).collect(),
+            Doomed::File(_) | Doomed::Directory => BTreeSet::from([&self.intent.path]),
         }
     }
 
+    /// The directories that hold these names.
+    fn parents(&self) -> BTreeSet<RelPath> {
+        let parent = |name: &&RelPath| name.split().and_then(|(parent, _)| RelPath::parse(parent).ok());
+        self.names().iter().filter_map(parent).collect()
+    }
+}
+
+impl Open {
+    fn insert(&mut self, held: Held) {
+        for name in held.names() {
+            self.by_name.entry((held.mount, name.clone())).or_default().push(held.id);
+        }
+        for parent in held.parents() {
+            self.by_parent.entry((held.mount, parent)).or_default().push(held.id);
+        }
+        self.by_id.insert(held.id, held);
+    }
+
+    fn remove(&mut self, id: IntentId) -> Option<Held> {
+        let held = self.by_id.remove(&id)?;
+        for name in held.names() {
+            forget(&mut self.by_name, (held.mount, name.clone()), id);
+        }
+        for parent in held.parents() {
+            forget(&mut self.by_parent, (held.mount, parent), id);
+        }
+        Some(held)
+    }
+
     fn at(&self, mount: MountId, path: &RelPath) -> Vec<Held> {
-        let ids = self.by_path.get(&(mount, path.clone()));
+        let ids = self.by_name.get(&(mount, path.clone()));
         ids.into_iter().flatten().filter_map(|id| self.by_id.get(id)).cloned().collect()
     }
 }
 
+fn forget(index: &mut HashMap<(MountId, RelPath), Vec<IntentId>>, key: (MountId, RelPath), id: IntentId) {
+    if let Entry::Occupied(mut ids) = index.entry(key) {
+        ids.get_mut().retain(|other| *other != id);
+        if ids.get().is_empty() {
+            ids.remove();
+        }
+    }
+}
+
 impl Begun {
-    /// Only that is still open of it; the change says so to the store.
-    #[must_use]
-    pub fn narrow(&self, doomed: Doomed, mount: MountId) -> Change {
+    /// Only that is still open of it, and the store knows.
+    pub fn narrow(&self, intent: Intent) {
         let mut open = self.intents.open();
-        let Some(held) = open.by_id.get_mut(&self.id) else { return Change::Settled(mount, self.id) };
-        let intent = Intent { doomed, ..(*held.intent).clone() };
-        held.intent = Arc::new(intent.clone());
-        Change::Intend(mount, self.id, intent)
+        if let Some(held) = open.remove(self.id) {
+            open.insert(Held { intent: Arc::new(intent), ..held });
+        }
     }
 
     /// It is finished, and the store knows.
@@ -224,11 +266,42 @@ mod tests {
         assert_eq!((intents.left().len(), intents.summary(m).0), (0, 2));
         drop(file);
         assert_eq!(intents.left().len(), 1, "given up, it waits to be settled");
-        let again = intents.take_up(intents.left()[0].id).unwrap();
+        let (again, _) = intents.take_up(intents.left()[0].id).unwrap();
         assert!(intents.take_up(again.id).is_none(), "one at a time");
         again.close();
         directory.close();
         assert_eq!(intents.summary(m), (0, 0, None));
         assert!(!intents.covers(m, &path("f")));
+    }
+    #[test]
+    fn a_batch_covers_its_objects_alone_and_counts_them() {
+        let intents = Arc::new(Intents::new(Vec::new()));
+        let m = MountId(1);
+        let path = |text: &str| RelPath::parse(text).unwrap();
+        let object = |text: &str| crate::store::DoomedObject {
+            path: path(text),
+            marker: text == "d/s",
+            pointer: crate::entry::Pointer { size: 1, etag: None, modified: 1 },
+        };
+        let whole = intent("d", Doomed::Batch(["d/a", "d/s", "d/s/b"].map(object).to_vec()));
+        let batch = intents.begin(m, whole.clone());
+        for (name, covered) in
+            [("d/a", true), ("d/s/b", true), ("d/s", true), ("d", false), ("d/x", false), ("", false)]
+        {
+            assert_eq!(intents.covers(m, &path(name)), covered, "{name:?}");
+        }
+        for (directory, concerned) in [("d", 1), ("d/s", 1), ("", 0), ("d/a", 1), ("e", 0)] {
+            let held: BTreeSet<IntentId> = intents.concerning(m, &path(directory)).iter().map(|held| held.id).collect();
+            assert_eq!(held.len(), concerned, "{directory:?}");
+        }
+        assert_eq!(intents.unsettled(m), 0, "it is under way");
+        batch.narrow(Intent { doomed: Doomed::Batch(vec![object("d/s/b")]), ..whole });
+        assert!(!intents.covers(m, &path("d/a")) && intents.covers(m, &path("d/s/b")));
+        assert!(intents.concerning(m, &path("d")).is_empty());
+        drop(batch);
+        assert_eq!((intents.unsettled(m), intents.summary(m).1), (1, 1));
+        intents.take_up(IntentId(1)).unwrap().0.close();
+        let open = intents.open();
+        assert!(open.by_name.is_empty() && open.by_parent.is_empty());
     }
 }

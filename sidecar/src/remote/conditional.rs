@@ -3,6 +3,9 @@
 //! Where the server heeds `If-Match`, one request does it. Elsewhere HEAD says which version is there,
 //! and the delete follows; another writer may come in between, and `/status` says so (`emulated`).
 //!
+//! What a bulk request leaves out, and all keys of a server that knows none, are deleted one by one in
+//! the same way. That HEAD finds nothing counts only if a listing does not, either.
+//!
 //! Which it is, is found out by the first delete, without an object of our own and without a risk: HEAD
 //! has just confirmed the version that is to go, and the delete is then sent with a tag that no object
 //! has. A server that refuses heeds conditions, and gets the right tag next; one that deletes has done
@@ -12,6 +15,7 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use async_trait::async_trait;
+use futures_util::stream::{self, StreamExt as _};
 
 use crate::entry::{ETag, Pointer};
 use crate::remote::{
@@ -20,6 +24,9 @@ use crate::remote::{
 
 /// The MD5 that no content was ever found to have.
 const NO_VERSION: &str = "\"00000000000000000000000000000000\"";
+
+/// Single deletes under way at once, where there is no bulk request.
+const SINGLES: usize = 16;
 
 const UNKNOWN: u8 = 0;
 const NATIVE: u8 = 1;
@@ -58,6 +65,10 @@ impl<R: Remote> Conditional<R> {
     }
 }
 
+fn another(key: &str) -> RemoteError {
+    RemoteError::new(ErrorKind::Changed, Operation::Delete, key, "the remote has another version")
+}
+
 #[async_trait]
 impl<R: Remote> Remote for Conditional<R> {
     async fn stat(&self, key: &str) -> Result<Option<Stat>, RemoteError> {
@@ -80,11 +91,16 @@ impl<R: Remote> Remote for Conditional<R> {
             return self.inner.delete(key, Some(version)).await;
         }
         match self.inner.stat(key).await? {
-            None => Ok(()),
-            Some(stat) if !version.same_version(&stat.pointer) => {
-                let message = "the remote has another version";
-                Err(RemoteError::new(ErrorKind::Changed, Operation::Delete, key, message))
-            }
+            // A 404 to HEAD may be of the bucket, or of something before it; nothing is sent then, so it must be true.
+            None => match self.inner.listed(key).await? {
+                None => Ok(()),
+                Some(listed) if !version.same_version(&listed) => Err(another(key)),
+                Some(_) => {
+                    let message = "HEAD does not find the object, and the listing has it";
+                    Err(RemoteError::new(ErrorKind::Unavailable, Operation::Delete, key, message))
+                }
+            },
+            Some(stat) if !version.same_version(&stat.pointer) => Err(another(key)),
             Some(_) if strong && known == UNKNOWN => self.find_out(key, version).await,
             Some(_) => self.inner.delete(key, None).await,
         }
@@ -92,7 +108,20 @@ impl<R: Remote> Remote for Conditional<R> {
 
     async fn delete_many(&self, objects: &[(String, Pointer)]) -> Result<Vec<(usize, RemoteError)>, RemoteError> {
         // The versions were listed a moment ago; that is as good as a HEAD.
-        self.inner.delete_many(objects).await
+        let bulk = self.inner.capabilities().bulk_delete;
+        let answer = if bulk { self.inner.delete_many(objects).await? } else { Vec::new() };
+        let (alone, mut failures): (Vec<_>, Vec<_>) =
+            answer.into_iter().partition(|(_, error)| error.kind == ErrorKind::NotSupported);
+        let alone: Vec<usize> =
+            if bulk { alone.into_iter().map(|(at, _)| at).collect() } else { (0..objects.len()).collect() };
+        let alone = alone.into_iter().filter_map(|at| Some((at, objects.get(at)?)));
+        // One by one they are bound as any other delete is.
+        let singles: Vec<_> = alone
+            .map(|(at, (key, pointer))| async move { Some((at, self.delete(key, Some(pointer)).await.err()?)) })
+            .collect();
+        let singles = stream::iter(singles).buffer_unordered(SINGLES).filter_map(std::future::ready);
+        failures.extend(singles.collect::<Vec<_>>().await);
+        Ok(failures)
     }
 
     fn capabilities(&self) -> Capabilities {

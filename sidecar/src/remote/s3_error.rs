@@ -73,6 +73,9 @@ pub fn by_code(code: &str) -> ErrorKind {
 fn by_status(operation: Operation, status: u16, code: &str) -> ErrorKind {
     let deletes = matches!(operation, Operation::Delete | Operation::DeleteMany);
     match (status, code) {
+        (_, "InternalError" | "ServiceUnavailable") => ErrorKind::Unavailable,
+        // It began well and says otherwise, or cannot be read: of no key is known whether it is deleted.
+        (200..=299, _) if deletes => ErrorKind::BrokeOff,
         (_, "SlowDown" | "RequestLimitExceeded" | "Throttling" | "TooManyRequests") | (429, _) => ErrorKind::Throttled,
         (_, "NoSuchBucket") => ErrorKind::BucketNotFound,
         (_, "RequestTimeout") => ErrorKind::TimedOut,
@@ -157,6 +160,10 @@ mod tests {
             (501, "NotImplemented", NotSupported),
             (400, "MissingContentMD5", NotSupported),
             (403, "AccessDenied", Denied),
+            (200, "", BrokeOff),
+            (200, "SlowDown", BrokeOff),
+            (200, "InternalError", Unavailable),
+            (400, "ServiceUnavailable", Unavailable),
         ] {
             assert_eq!(by_status(Operation::Delete, status, code), kind, "{status} {code}");
         }

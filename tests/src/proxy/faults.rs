@@ -35,6 +35,11 @@ pub enum Action {
     PauseBodyAfter(u64, Arc<Notify>),
     /// The answer lacks this header.
     StripHeader(String),
+    /// The server carries the request out, and its answer has this body instead, with its status.
+    ReplaceBody(String),
+    /// The connection is reset at once (RST), and the server gets the request only that long after; for requests
+    /// without a body.
+    Later(Duration),
 }
 
 impl Action {
@@ -60,6 +65,8 @@ pub struct Rule {
     pub operation: Option<Operation>,
     /// Only these keys (for a List: these prefixes); any if none.
     pub key: Option<KeyMatch>,
+    /// Only requests with `If-Match`.
+    pub conditional: bool,
     /// This many matching requests are let through first.
     pub nth: usize,
     /// How many requests it acts on; for ever if none.
@@ -71,7 +78,7 @@ pub struct Rule {
 impl Rule {
     /// A rule about every request, for ever.
     pub fn new(action: Action) -> Rule {
-        Rule { operation: None, key: None, nth: 0, times: None, action }
+        Rule { operation: None, key: None, conditional: false, nth: 0, times: None, action }
     }
 
     /// Only this operation.
@@ -92,6 +99,12 @@ impl Rule {
         self
     }
 
+    /// Only requests with `If-Match`.
+    pub fn conditional(mut self) -> Rule {
+        self.conditional = true;
+        self
+    }
+
     /// Lets the first `requests` matching ones through.
     pub fn nth(mut self, requests: usize) -> Rule {
         self.nth = requests;
@@ -104,13 +117,13 @@ impl Rule {
         self
     }
 
-    fn matches(&self, operation: Operation, key: &str) -> bool {
+    fn matches(&self, operation: Operation, key: &str, conditional: bool) -> bool {
         let key_fits = match &self.key {
             None => true,
             Some(KeyMatch::Exact(wanted)) => key == wanted,
             Some(KeyMatch::Prefix(wanted)) => key.starts_with(wanted.as_str()),
         };
-        key_fits && self.operation.is_none_or(|wanted| wanted == operation)
+        key_fits && (conditional || !self.conditional) && self.operation.is_none_or(|wanted| wanted == operation)
     }
 }
 
@@ -132,10 +145,10 @@ impl Faults {
     }
 
     /// What happens to this request; counts it against the rule that takes it.
-    pub(super) fn take(&self, operation: Operation, key: &str) -> Option<Action> {
+    pub(super) fn take(&self, operation: Operation, key: &str, conditional: bool) -> Option<Action> {
         let mut rules = self.rules();
         for rule in rules.iter_mut() {
-            if !rule.matches(operation, key) {
+            if !rule.matches(operation, key, conditional) {
                 continue;
             }
             if rule.nth > 0 {

@@ -11,6 +11,7 @@ mod delete;
 mod delete_directory;
 mod delete_policy;
 mod delete_races;
+mod delete_unclear;
 mod faults;
 mod grpc;
 mod grpc_changes;

@@ -169,7 +169,8 @@ mod tests {
         let first = remote(ErrorKind::Throttled);
         let failures = vec![Failure { path: "/p/x".into(), error: first.clone() }].into();
         let (mount, path, first) = ("m".to_owned(), "/p".to_owned(), Box::new(first));
-        let status = Status::from(FilerError::Incomplete { mount, path, deleted: 3, failed: 1, first, failures });
+        let status =
+            Status::from(FilerError::Incomplete { mount, path, deleted: 3, failed: 1, unclear: 0, first, failures });
         assert_eq!((status.code(), reason(&status)), (Code::ResourceExhausted, "Throttled"));
         assert!(status.message().contains("3 object(s) deleted, 1 not"), "{status}");
     }

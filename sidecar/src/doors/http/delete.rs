@@ -30,7 +30,7 @@ pub async fn answer(filer: &Filer, asked: Asked) -> Result<Answer, Refusal> {
     };
     if conditional::present(&asked.headers) {
         match judge(filer, &asked).await? {
-            Some(only) => order.only = only,
+            Some(only) => (order.no_file, order.only) = (only.is_none() && !asked.directory, only),
             None => return Ok(empty(StatusCode::PRECONDITION_FAILED)),
         }
     }
@@ -40,8 +40,8 @@ pub async fn answer(filer: &Filer, asked: Asked) -> Result<Answer, Refusal> {
     Ok(answer)
 }
 
-/// Judges the request's conditions on what is shown: the version that the delete is held to, if there is one; `None`
-/// when they do not hold.
+/// Judges the request's conditions on what is shown: the version that the delete is held to, if there is one, else that
+/// there is none; `None` when they do not hold.
 async fn judge(filer: &Filer, asked: &Asked) -> Result<Option<Option<Pointer>>, Refusal> {
     let want = if asked.directory { Want::Directory } else { Want::Any };
     let file = match filer.lookup(&asked.path, want).await {

@@ -225,7 +225,8 @@ mod tests {
         let first = remote(ErrorKind::Denied);
         let failures = vec![Failure { path: "/p/x".into(), error: first.clone() }].into();
         let (mount, path, first) = ("m".to_owned(), "/p".to_owned(), Box::new(first));
-        let refusal = Refusal::from(FilerError::Incomplete { mount, path, deleted: 3, failed: 1, first, failures });
+        let refusal =
+            Refusal::from(FilerError::Incomplete { mount, path, deleted: 3, failed: 1, unclear: 0, first, failures });
         assert_eq!((refusal.status.as_u16(), refusal.body.reason), (403, "Denied"));
         let body = serde_json::to_value(&*refusal.body).unwrap();
         assert_eq!((&body["deleted"], &body["failures"][0]["path"]), (&3.into(), &"/p/x".into()));

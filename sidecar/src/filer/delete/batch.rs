@@ -14,7 +14,7 @@ use crate::filer::delete::Deletion;
 use crate::filer::settle::Fate;
 use crate::path::RelPath;
 use crate::remote::{ErrorKind, RemoteError};
-use crate::store::{Change, Doomed, DoomedObject, FileDeletion};
+use crate::store::{Change, Doomed, DoomedObject, FileDeletion, Intent};
 
 /// Questions under way at once, where each object is asked for.
 const QUESTIONS: usize = 16;
@@ -26,12 +26,16 @@ pub struct Batched {
     pub deleted: u64,
     /// Those that are not, and why.
     pub failures: Vec<(RelPath, FilerError)>,
+    /// How many of these may be gone all the same, or go yet.
+    pub unclear: u64,
+    /// Whether it could not be done at all, or not be told what came of it.
+    pub stuck: bool,
 }
 
 impl Deletion {
     /// Deletes objects that were there at `seen`.
     pub(super) async fn batch(&self, objects: Vec<DoomedObject>, seen: Millis) -> Batched {
-        let (begun, since) = match self.begin(self.rel.clone(), Doomed::Batch(objects.clone()), seen).await {
+        let (begun, since, intent) = match self.begin(self.rel.clone(), Doomed::Batch(objects.clone()), seen).await {
             Ok(begun) => begun,
             Err(error) => return Batched::none(objects, &error),
         };
@@ -51,18 +55,25 @@ impl Deletion {
         let unclear = objects.iter().zip(&fates).filter(|(_, fate)| matches!(fate, End::Unclear(_)));
         let unclear: Vec<DoomedObject> = unclear.map(|(object, _)| object.clone()).collect();
         // What is still unclear keeps an intent of its own, in the transaction that ends the rest.
-        let intent = if unclear.is_empty() {
-            Change::Settled(self.mount.id, begun.id)
-        } else {
-            begun.narrow(Doomed::Batch(unclear), self.mount.id)
+        let open = unclear.len() as u64;
+        let rest = (open > 0).then_some(Intent { doomed: Doomed::Batch(unclear), ..intent });
+        let change = match &rest {
+            Some(rest) => Change::Intend(self.mount.id, begun.id, rest.clone()),
+            None => Change::Settled(self.mount.id, begun.id),
         };
-        let clear = matches!(intent, Change::Settled(..));
-        let outcome = self.finish(&objects, fates, since, intent).await;
-        if clear && outcome.is_ok() {
-            begun.close();
-        }
+        let outcome = self.finish(&objects, fates, since, change).await;
         crash::point("batch-deleted-locally");
-        outcome.unwrap_or_else(|error| Batched::none(objects, &error))
+        match outcome {
+            Ok(batched) => {
+                // Only now: until the store knows what is gone, all of it is open.
+                match rest {
+                    Some(rest) => begun.narrow(rest),
+                    None => begun.close(),
+                }
+                Batched { unclear: open, stuck: open > 0, ..batched }
+            }
+            Err(error) => Batched { unclear: objects.len() as u64, ..Batched::none(objects, &error) },
+        }
     }
 
     fn key(&self, object: &DoomedObject) -> String {
@@ -90,7 +101,7 @@ impl Deletion {
             fates[at] = match fate {
                 Ok(Fate::Gone(asked)) if error.kind == ErrorKind::Changed => End::Vanished(asked),
                 Ok(Fate::Gone(asked)) => End::Gone(asked),
-                Ok(Fate::There(_)) => End::There(error),
+                Ok(Fate::There(_) | Fate::Untold(_)) => End::There(error),
                 // A remote that does not answer is not asked a thousand times.
                 Err(_) => break,
             };
@@ -129,6 +140,10 @@ impl Deletion {
                     batched.failures.push((object.path.clone(), FilerError::conflict(&self.mount, &object.path)));
                 }
                 End::There(error) | End::Unclear(error) => {
+                    // The request may be carried out yet: what is known is asked for again before it is shown.
+                    if error.kind.is_ambiguous() {
+                        changes.push(Change::Doubt(self.mount.id, object.path.clone()));
+                    }
                     let failure = FilerError::remote(&self.mount, &object.path, error);
                     batched.failures.push((object.path.clone(), failure));
                 }
@@ -156,6 +171,7 @@ enum End {
 impl Batched {
     /// Nothing of it is known to be done.
     fn none(objects: Vec<DoomedObject>, error: &FilerError) -> Self {
-        Self { deleted: 0, failures: objects.into_iter().map(|object| (object.path, error.clone())).collect() }
+        let failures = objects.into_iter().map(|object| (object.path, error.clone())).collect();
+        Self { failures, stuck: true, ..Self::default() }
     }
 }

@@ -18,7 +18,7 @@ impl Deletion {
         if self.mount.delete_policy == DeletePolicy::Retain {
             return self.file_here(Some(pointer), true).await;
         }
-        let (begun, since) = self.begin(self.rel.clone(), Doomed::File(pointer.clone()), seen).await?;
+        let (begun, since, _) = self.begin(self.rel.clone(), Doomed::File(pointer.clone()), seen).await?;
         crash::point("intent-durable");
         // Keeping it took its time; the policy may be another by now.
         if let Err(error) = self.allowed() {
@@ -68,12 +68,11 @@ impl Deletion {
     async fn unclear(&self, begun: Begun, since: Millis, pointer: Pointer, error: RemoteError) -> DeleteAnswer {
         match self.filer.fate(&self.mount, &self.rel).await {
             Ok(Fate::Gone(at)) => self.gone(begun, since, Some(pointer), at).await,
-            Ok(Fate::There(file)) => {
+            Ok(told @ (Fate::There(_) | Fate::Untold(_))) => {
+                // The request may be carried out yet: what is known is asked for again before it is shown.
+                self.give_up(begun, vec![Change::Doubt(self.mount.id, self.rel.clone())]).await;
                 // Told of the failure alone, the caller would try again, and delete a version that was never shown (X5).
-                let another = file.replaces(&File::of(pointer, since));
-                let (mount, rel) = (self.mount.id, self.rel.clone());
-                let learnt = if another { Change::Doubt(mount, rel) } else { Change::PutFile(mount, rel, file) };
-                self.give_up(begun, vec![learnt]).await;
+                let another = matches!(told, Fate::There(now) if !pointer.same_version(&now));
                 Err(if another {
                     FilerError::conflict(&self.mount, &self.rel)
                 } else {

@@ -13,6 +13,9 @@ use crate::path::RelPath;
 use crate::remote::ListPage;
 use crate::store::{Change, DoomedObject};
 
+/// After so many batches in a row that could not be done, or not be told of, a sweep ends whatever its order says.
+const STUCK: usize = 3;
+
 /// How a sweep is going.
 #[derive(Default)]
 pub struct Tally {
@@ -20,6 +23,10 @@ pub struct Tally {
     pub deleted: u64,
     failed: u64,
     failures: Vec<Failure>,
+    /// How many of these may be gone all the same.
+    unclear: u64,
+    /// Batches in a row that could not be done, or not be told what came of them.
+    stuck: usize,
     /// Keys that no path can name, and the first of them.
     unnameable: (u64, String),
     /// Keys that an earlier delete has hidden and was to keep, and the first of them.
@@ -109,6 +116,7 @@ impl Deletion {
             path: path(),
             deleted: tally.deleted,
             failed: tally.failed + tally.unnameable.0 + tally.hidden.0,
+            unclear: tally.unclear,
             first: Box::new(first),
             failures: failures.into(),
         }
@@ -143,9 +151,9 @@ impl Tally {
         self.failed == 0 && self.unnameable.0 == 0 && self.hidden.0 == 0
     }
 
-    /// Whether the order goes on in spite of what has stayed.
+    /// Whether the order goes on in spite of what has stayed; not at a remote that does not say what it does.
     pub const fn may_go_on(&self, order: &Order) -> bool {
-        self.clean() || order.ignore_recursive_error
+        self.clean() || (order.ignore_recursive_error && self.stuck < STUCK)
     }
 
     /// Counts what came of a batch.
@@ -153,6 +161,8 @@ impl Tally {
         match done {
             Ok(batched) => {
                 self.deleted += batched.deleted;
+                self.unclear += batched.unclear;
+                self.stuck = if batched.stuck { self.stuck + 1 } else { 0 };
                 for (path, error) in batched.failures {
                     self.fail(deletion.path_of(&path), error);
                 }

@@ -30,7 +30,7 @@ impl Deletion {
     /// Deletes everything below the directory, and the directory; `first` is what was there at `asked`, the
     /// beginning of it.
     pub(super) async fn sweep(&self, first: ListPage, asked: Millis) -> DeleteAnswer {
-        let (begun, since) = self.begin(self.rel.clone(), Doomed::Directory, asked).await?;
+        let (begun, since, _) = self.begin(self.rel.clone(), Doomed::Directory, asked).await?;
         crash::point("directory-intent-durable");
         let mut tally = Tally::default();
         let mut page = (first, asked);

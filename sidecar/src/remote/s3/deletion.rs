@@ -1,22 +1,18 @@
 //! Deletes by the S3 API: one key, or up to a thousand in one request.
 //!
-//! A key counts as deleted only when the answer names it. What the answer leaves out, and what XML
-//! cannot carry, is deleted one by one; so is everything on a server that knows no bulk requests.
-//! Whether a condition is heeded is not judged here (see [`super::super::conditional`]).
+//! A key counts as deleted only when the answer names it. What the answer leaves out, what XML cannot
+//! carry, and everything on a server that knows no bulk requests, is for [`super::super::conditional`] to
+//! delete one by one; there it is judged, too, whether a condition is heeded.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::Ordering;
 
 use aws_sdk_s3::error::ProvideErrorMetadata as _;
 use aws_sdk_s3::types::{Delete, ObjectIdentifier};
-use futures_util::stream::{self, StreamExt as _};
 
 use crate::entry::{ETag, Pointer};
 use crate::remote::s3::S3;
 use crate::remote::{ErrorKind, Operation, RemoteError, s3_error};
-
-/// Single deletes under way at once, where there is no bulk request.
-const SINGLES: usize = 16;
 
 /// Places of keys that could not be deleted, and why.
 type Failures = Vec<(usize, RemoteError)>;
@@ -32,7 +28,7 @@ impl S3 {
         }
     }
 
-    /// Deletes all of `objects`.
+    /// Deletes all of `objects` that one request can, and names the rest as not supported.
     pub(super) async fn delete_all(&self, objects: &[(String, Pointer)]) -> Result<Failures, RemoteError> {
         let bulk = !self.no_bulk.load(Ordering::Relaxed);
         let (together, mut alone): (Vec<usize>, Vec<usize>) =
@@ -51,11 +47,10 @@ impl S3 {
                 Err(error) => return Err(error),
             }
         }
-        let singles = stream::iter(alone).map(|at| async move {
-            let (key, pointer) = &objects[at];
-            self.delete_one(key, Some(pointer)).await.err().map(|error| (at, error))
-        });
-        failures.extend(singles.buffer_unordered(SINGLES).filter_map(std::future::ready).collect::<Failures>().await);
+        let message = "not by a bulk request";
+        let single =
+            |at: usize| (at, RemoteError::new(ErrorKind::NotSupported, Operation::DeleteMany, &objects[at].0, message));
+        failures.extend(alone.into_iter().map(single));
         Ok(failures)
     }
 
