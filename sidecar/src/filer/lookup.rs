@@ -245,7 +245,7 @@ impl Flight<'_> {
         let mut changes = self.learn_directory(seen);
         match (&seen.file, seen.node(self.asked).file) {
             (_, Some(file)) => changes.push(Change::PutFile(mount.id, rel.clone(), file)),
-            (Told::Absent, None) if self.known.file.is_some() => {
+            (Told::Absent, None) if self.known.file.is_some() || self.row_is_left() => {
                 self.gone("file");
                 changes.push(Change::FileGone(mount.id, rel.clone(), self.asked));
             }
@@ -277,6 +277,13 @@ impl Flight<'_> {
             }
             _ => Vec::new(),
         }
+    }
+
+    /// Whether a row is left that an earlier answer found absent while a delete was at work on it, and that delete has
+    /// not taken away.
+    fn row_is_left(&self) -> bool {
+        let file = self.filer.0.store.file(self.mount.id, self.rel);
+        file.is_ok_and(|file| file.is_some_and(|file| file.pointer.is_some()))
     }
 
     fn gone(&self, what: &str) {

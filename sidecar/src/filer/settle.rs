@@ -252,17 +252,26 @@ impl Filer {
         let asked = clock::now();
         let key = mount.prefix.key(rel);
         match mount.remote.stat(&key).await {
-            Ok(Some(stat)) => return Ok(Fate::There(stat.pointer)),
+            Ok(Some(stat)) => return Ok(self.still_there(mount, rel, asked, stat.pointer)),
             Ok(None) => {}
             Err(error) if error.kind.is_refusal() => {}
             Err(error) => return Err(error),
         }
+        let again = clock::now();
         match mount.remote.listed(&key).await {
-            Ok(Some(pointer)) => Ok(Fate::There(pointer)),
+            Ok(Some(pointer)) => Ok(self.still_there(mount, rel, again, pointer)),
             Ok(None) => Ok(Fate::Gone(asked)),
             Err(error) if error.kind.is_refusal() => Ok(Fate::Untold(error)),
             Err(error) => Err(error),
         }
+    }
+}
+
+impl Filer {
+    /// What is there is not absent, whoever found it so before.
+    fn still_there(&self, mount: &Mount, rel: &RelPath, asked: Millis, pointer: Pointer) -> Fate {
+        self.0.negatives.forget(mount.id, rel, asked);
+        Fate::There(pointer)
     }
 }
 
