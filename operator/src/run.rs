@@ -75,7 +75,7 @@ async fn serve(args: RunArgs) -> anyhow::Result<()> {
     let (metrics, injections, control_metrics) = metrics::register(&mut registry);
     let certificates = certificates(&client, &args, &tasks, &stop).await?;
     let sidecars = Arc::new(Registry::default());
-    let cluster = Cluster::watch(&client, scope(&args), Arc::clone(&sidecars), &tasks);
+    let cluster = Cluster::watch(&client, scope(&args), Arc::clone(&sidecars), &metrics, &tasks);
 
     // What is known stays known while the process ends; whether it is ready to be asked does not.
     let (ready, known) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));

@@ -54,7 +54,8 @@ pub fn status(mount: &RemoteMount, facts: &Facts, now: Timestamp) -> RemoteMount
         Facts::Refused(_) => (None, Vec::new()),
         Facts::Suspended | Facts::Unpublished(_) => (old.sidecars, old.failing),
     };
-    let remote_uri = Some(mount.spec.remote.uri());
+    let known = mount.spec.unreadable.is_none();
+    let remote_uri = if known { Some(mount.spec.remote.uri()) } else { old.remote_uri };
     RemoteMountStatus { observed_generation: Some(generation), conditions, remote_uri, sidecars, failing }
 }
 
