@@ -273,8 +273,9 @@ async fn tell(mount: &RemoteMount, facts: &Facts, context: &Context) -> Result<A
     if let Some(event) = announce::restarted(&context.registry.take_restarted(&key)) {
         publish_event(mount, &event, context).await;
     }
-    let new = report::status(mount, facts, Timestamp::now());
-    let again = if report::ages(facts) { LOOK_AT_DELETES } else { LOOK_AGAIN };
+    let now = Timestamp::now();
+    let new = report::status(mount, facts, now);
+    let again = if report::ages(facts, now) { LOOK_AT_DELETES } else { LOOK_AGAIN };
     if new == old {
         tracing::debug!(mount = %mount.name_any(), "the status stands");
         return Ok(Action::requeue(again));
