@@ -11,6 +11,8 @@
 
 // kube's `printcolumn` attribute repeats its keys by design.
 #![allow(clippy::duplicated_attributes)]
+// KubeSchema derives a twin of each struct, of which nothing is read.
+#![allow(dead_code)]
 
 use k8s_openapi::api::core::v1::ResourceRequirements;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
@@ -20,6 +22,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::remote::Remote;
 use crate::status::RemoteMountStatus;
+use crate::validate::Problem;
 
 /// A bucket and prefix, mounted at a path of the filer's namespace and pulled lazily.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
@@ -85,6 +88,11 @@ pub struct RemoteMountSpec {
     /// Stops the operator from acting on this mount; pods that have it keep it.
     #[serde(default)]
     pub suspend: bool,
+
+    /// What of a stored spec the reader could not read. No part of the API: it is never read from a document, nor written.
+    #[serde(skip)]
+    #[schemars(skip)]
+    pub unreadable: Option<Problem>,
 }
 
 /// Exactly one way to be known to the remote.

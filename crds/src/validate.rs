@@ -24,6 +24,10 @@ impl std::fmt::Display for Problem {
 /// Everything that is wrong with `spec`; empty when it can be served.
 #[must_use]
 pub fn validate(spec: &RemoteMountSpec) -> Vec<Problem> {
+    if let Some(problem) = &spec.unreadable {
+        // What was filled in for it is nobody's word.
+        return vec![problem.clone()];
+    }
     let mut problems = Problems::default();
     path(&spec.path, &mut problems);
     remote(&spec.remote, &mut problems);

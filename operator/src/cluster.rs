@@ -5,6 +5,7 @@
 //! them, and a replica that comes to lead knows everything already. What changes is told as *triggers*,
 //! the mounts to look at again. Nothing is written here.
 
+pub mod lenient;
 mod reflect;
 
 use std::collections::BTreeSet;
@@ -20,9 +21,10 @@ use remotemount_crds::{RemoteMount, names};
 use tokio::sync::broadcast;
 use tokio::time::Instant;
 
-use crate::cluster::reflect::{Stores, Told, reflect};
+use crate::cluster::reflect::{Stores, Told, reflect, watches};
 use crate::control::registry::Registry;
 use crate::lasting::Lasting;
+use crate::metrics::Metrics;
 use crate::mount::validate::same_path;
 
 /// The metadata of a pod.
@@ -66,15 +68,17 @@ impl Scope {
 
 impl Cluster {
     /// Watches `scope` by `tasks`; sidecars of pods that are gone are taken out of `registry`.
-    pub fn watch(client: &Client, scope: Scope, registry: Arc<Registry>, tasks: &Lasting) -> Self {
+    pub fn watch(client: &Client, scope: Scope, registry: Arc<Registry>, metrics: &Metrics, tasks: &Lasting) -> Self {
         let triggers = broadcast::channel(WAITING).0;
         let made = watcher::Config::default().labels(&format!("{}={}", names::MANAGED_BY_LABEL, names::MANAGED_BY));
         let asked = watcher::Config::default()
             .labels(&format!("{}={}", names::INJECT_LABEL, names::INJECT_VALUE))
             .fields("status.phase!=Succeeded,status.phase!=Failed");
-        let (mounts, mount_events) = reflect(scope.apis(client), &watcher::Config::default());
-        let (pods, pod_events) = reflect(scope.apis(client), &asked);
-        let (config_maps, map_events) = reflect(scope.apis(client), &made);
+        let failed = &metrics.watch_failures;
+        let all = lenient::apis(&scope, client).into_iter().map(|api| lenient::mounts(api).boxed()).collect();
+        let (mounts, mount_events) = reflect(all, failed);
+        let (pods, pod_events) = reflect(watches(scope.apis(client), &asked), failed);
+        let (config_maps, map_events) = reflect(watches(scope.apis(client), &made), failed);
         let cluster = Self { scope, mounts, pods, config_maps, triggers };
         tasks.spawn(cluster.clone().follow_mounts(mount_events));
         tasks.spawn(cluster.clone().follow_pods(pod_events, registry));

@@ -4,16 +4,20 @@
 //! [`DURATION`] after it was last renewed; one that is told to stop gives it back at once. A replica
 //! that has lost the lease ends its process rather than take apart what it was doing: what starts anew
 //! knows nothing that has become wrong. One that could not renew it for as long as it was good has lost
-//! it, whatever it hears later: every question about the lease has a limit of its own, so that a
-//! connection that says nothing does not look like a lease that holds.
+//! it, whatever it hears later or still waits for: [`tenure`] has the clock, and keeps the leader's client
+//! from writing after it. Every question about the lease has a limit of its own beside that, so that one
+//! that is not answered leaves time for another.
+
+mod tenure;
 
 use std::time::Duration;
 
-use kube::{Client, Config};
+use kube::Config;
 use kube_lease_manager::{LeaseManager, LeaseManagerBuilder, LeaseManagerError};
 use remotemount_crds::names;
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+
+pub use self::tenure::Tenure;
 
 /// A lease is good for so long after it was renewed, in seconds.
 pub const DURATION: u64 = 9;
@@ -27,6 +31,7 @@ const ANSWER: Duration = Duration::from_secs(2);
 /// This replica's part in the election.
 pub struct Leader {
     lease: LeaseManager,
+    tenure: Tenure,
 }
 
 /// Why this replica cannot take part.
@@ -46,11 +51,11 @@ impl Leader {
     ///
     /// # Errors
     /// When the Lease can be neither read nor made.
-    pub async fn new(config: &Config, namespace: &str, identity: &str) -> Result<Self, LeaderError> {
+    pub async fn new(config: &Config, namespace: &str, identity: &str, tenure: &Tenure) -> Result<Self, LeaderError> {
         // Its own client: a watch may be silent for minutes, an answer about the lease may not.
         let mut config = config.clone();
         (config.read_timeout, config.connect_timeout) = (Some(ANSWER), Some(ANSWER));
-        let client = Client::try_from(config)?;
+        let client = tenure.renewing(config)?;
         let lease = LeaseManagerBuilder::new(client, names::LEASE)
             .with_namespace(namespace)
             .with_identity(identity)
@@ -59,19 +64,27 @@ impl Leader {
             .with_field_manager(format!("{}-{identity}", names::FIELD_MANAGER))
             .build()
             .await?;
-        Ok(Self { lease })
+        Ok(Self { lease, tenure: tenure.clone() })
     }
 
     /// Waits until this replica leads, then says so by `leads`, and returns once it does not lead any more, or at
     /// `stop`, when the lease is given back.
     pub async fn hold(self, leads: impl FnOnce(), stop: &CancellationToken) {
         let mut leads = Some(leads);
-        let mut failing: Option<Instant> = None;
         loop {
-            let Some(changed) = stop.run_until_cancelled(self.lease.changed()).await else { break };
+            let leading = leads.is_none();
+            let changed = tokio::select! {
+                // First: after a while without time, it is too late for whatever else is there.
+                biased;
+                () = self.tenure.over(), if leading => {
+                    tracing::error!("the lease has run out before it could be renewed; this replica starts anew");
+                    return;
+                }
+                () = stop.cancelled() => break,
+                changed = self.lease.changed() => changed,
+            };
             match changed {
                 Ok(true) => {
-                    failing = None;
                     tracing::info!("this replica leads");
                     if let Some(leads) = leads.take() {
                         leads();
@@ -82,15 +95,11 @@ impl Leader {
                     return;
                 }
                 Err(error) => {
-                    // It was renewed at most DURATION - GRACE before the first failure.
-                    let since = *failing.get_or_insert_with(Instant::now);
-                    if leads.is_none() && since.elapsed() >= Duration::from_secs(GRACE) {
-                        tracing::error!(%error, "the lease has run out before it could be renewed; this replica starts anew");
-                        return;
-                    }
                     tracing::warn!(%error, "the lease could not be renewed or looked at; it is tried again");
-                    if stop.run_until_cancelled(tokio::time::sleep(AGAIN)).await.is_none() {
-                        break;
+                    tokio::select! {
+                        () = tokio::time::sleep(AGAIN) => {}
+                        () = self.tenure.over(), if leading => {}
+                        () = stop.cancelled() => break,
                     }
                 }
             }

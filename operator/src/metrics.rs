@@ -31,6 +31,8 @@ pub struct Metrics {
     pub mounts: Gauge,
     /// Pods with a sidecar known, set when someone looks.
     pub pods: Gauge,
+    /// Watches that could not go on and began anew.
+    pub watch_failures: Counter,
     reconciles: Family<Outcome, Counter>,
     took: Histogram,
 }
@@ -52,6 +54,7 @@ impl Metrics {
             leads: Gauge::default(),
             mounts: Gauge::default(),
             pods: Gauge::default(),
+            watch_failures: Counter::default(),
             reconciles: Family::default(),
             took: Histogram::new(exponential_buckets(0.001, 4.0, 8)),
         };
@@ -62,6 +65,11 @@ impl Metrics {
             "remotemount_operator_pods",
             "Pods that have a sidecar, have not ended and are not being deleted",
             metrics.pods.clone(),
+        );
+        registry.register(
+            "remotemount_operator_watch_failures",
+            "Watches of the API server that failed and were begun anew",
+            metrics.watch_failures.clone(),
         );
         registry.register("remotemount_operator_reconciles", "Reconciles, by outcome", metrics.reconciles.clone());
         let (name, help) = ("remotemount_operator_reconcile_duration", "How long a reconcile took");

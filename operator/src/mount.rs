@@ -27,16 +27,17 @@ use std::time::Duration;
 use arc_swap::ArcSwapOption;
 use futures_util::StreamExt as _;
 use jiff::Timestamp;
+use kube::core::{PartialObjectMeta, PartialObjectMetaExt as _};
 use kube::runtime::controller::{Action, Controller};
 use kube::runtime::events::{Event, Recorder, Reporter};
 use kube::runtime::finalizer::{self, Event as Finalized};
-use kube::runtime::{controller, watcher};
+use kube::runtime::{WatchStreamExt as _, controller, reflector};
 use kube::{Api, Client, Resource as _, ResourceExt as _};
 use remotemount_crds::{RemoteMount, names};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, lenient};
 use crate::control::changes::MountKey;
 use crate::control::outbox::Published;
 use crate::control::registry::Registry;
@@ -121,11 +122,13 @@ impl Context {
     /// Reconciles every mount, until `stop`.
     pub async fn run(self, stop: CancellationToken) {
         let context = Arc::new(self);
-        let scopes = context.cluster.scope().apis::<RemoteMount>(&context.client);
+        let scopes = lenient::apis(context.cluster.scope(), &context.client);
         let controllers = scopes.into_iter().map(|api| {
             let (stop, context) = (stop.clone(), Arc::clone(&context));
             async move {
-                Controller::new(api, watcher::Config::default())
+                let (known, writer) = reflector::store();
+                let watch = reflector::reflector(writer, lenient::mounts(api)).applied_objects();
+                Controller::for_stream(watch, known)
                     .with_config(controller::Config::default().concurrency(AT_ONCE))
                     .reconcile_on(context.cluster.triggers())
                     .graceful_shutdown_on(stop.cancelled_owned())
@@ -155,13 +158,16 @@ impl Context {
 
 async fn reconcile(mount: Arc<RemoteMount>, context: Arc<Context>) -> Result<Action, ReconcileError> {
     let namespace = mount.namespace().unwrap_or_default();
-    let api: Api<RemoteMount> = Api::namespaced(context.client.clone(), &namespace);
+    // By its metadata alone: the answers hold a spec that this version may not be able to read.
+    let api: Api<PartialObjectMeta<RemoteMount>> = Api::namespaced(context.client.clone(), &namespace);
+    let of = Arc::new(mount.metadata.clone().into_response_partial::<RemoteMount>());
     let name = format!("{namespace}/{}", mount.name_any());
     let started = Instant::now();
-    let work = finalizer::finalizer(&api, names::FINALIZER, Arc::clone(&mount), |event| async {
+    let (mount_of, context_of) = (&mount, &context);
+    let work = finalizer::finalizer(&api, names::FINALIZER, of, |event| async move {
         match event {
-            Finalized::Apply(mount) => keep(&mount, &context).await,
-            Finalized::Cleanup(mount) => retire::retire(&mount, &context).await,
+            Finalized::Apply(_) => keep(mount_of, context_of).await,
+            Finalized::Cleanup(_) => retire::retire(mount_of, context_of).await,
         }
     });
     let Ok(outcome) = tokio::time::timeout(PATIENCE, work).await else {
@@ -267,8 +273,9 @@ async fn tell(mount: &RemoteMount, facts: &Facts, context: &Context) -> Result<A
     if let Some(event) = announce::restarted(&context.registry.take_restarted(&key)) {
         publish_event(mount, &event, context).await;
     }
-    let new = report::status(mount, facts, Timestamp::now());
-    let again = if report::ages(facts) { LOOK_AT_DELETES } else { LOOK_AGAIN };
+    let now = Timestamp::now();
+    let new = report::status(mount, facts, now);
+    let again = if report::ages(facts, now) { LOOK_AT_DELETES } else { LOOK_AGAIN };
     if new == old {
         tracing::debug!(mount = %mount.name_any(), "the status stands");
         return Ok(Action::requeue(again));

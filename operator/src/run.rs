@@ -9,8 +9,8 @@
 //!
 //! Up: certificates, watches, then the webhook once the watches have been heard in full; the rest with the
 //! lease. Down, on SIGTERM or SIGINT: readiness goes, requests under way may end, reconciles finish, the
-//! lease is given back. A replica that loses the lease ends with an error, and is started anew by whoever
-//! runs it. A sidecar finds no listener on a replica that does not lead, and comes again.
+//! lease is given back. A replica that loses the lease ends with an error at once, and is started anew by
+//! whoever runs it. A sidecar finds no listener on a replica that does not lead, and comes again.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -35,7 +35,7 @@ use crate::control::Control;
 use crate::control::metrics::ControlMetrics;
 use crate::control::registry::Registry;
 use crate::lasting::Lasting;
-use crate::leader::Leader;
+use crate::leader::{Leader, Tenure};
 use crate::metrics::{self, Metrics};
 use crate::mount::build::Control as ControlConfig;
 use crate::mount::{Context, prune};
@@ -75,7 +75,7 @@ async fn serve(args: RunArgs) -> anyhow::Result<()> {
     let (metrics, injections, control_metrics) = metrics::register(&mut registry);
     let certificates = certificates(&client, &args, &tasks, &stop).await?;
     let sidecars = Arc::new(Registry::default());
-    let cluster = Cluster::watch(&client, scope(&args), Arc::clone(&sidecars), &tasks);
+    let cluster = Cluster::watch(&client, scope(&args), Arc::clone(&sidecars), &metrics, &tasks);
 
     // What is known stays known while the process ends; whether it is ready to be asked does not.
     let (ready, known) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
@@ -92,9 +92,11 @@ async fn serve(args: RunArgs) -> anyhow::Result<()> {
     tasks.spawn_through(webhook.serve(webhook_listener, tls, webhook_stop.clone(), drain));
 
     let identity = identity();
+    // What leads writes with a client of its own, and only while the lease is good.
+    let tenure = Tenure::default();
     let leading = Leading {
         args: args.clone(),
-        client: client.clone(),
+        client: tenure.within(config.clone()).context("no client of the cluster")?,
         cluster: cluster.clone(),
         sidecars,
         certificates,
@@ -110,14 +112,15 @@ async fn serve(args: RunArgs) -> anyhow::Result<()> {
         known.store(true, Ordering::Relaxed);
         ready.store(true, Ordering::Relaxed);
         tracing::info!(mounts = cluster.all_mounts().len(), pods = cluster.pod_uids().len(), "the cluster is known");
-        if let Some(leader) = candidate(&config, &args.operator_namespace, &identity, &stop).await {
+        if let Some(leader) = candidate(&config, &args.operator_namespace, &identity, &tenure, &stop).await {
             leader.hold(|| tasks.spawn_through(leading.lead()), &stop).await;
         }
     });
     let why = tokio::select! {
         _ = terminate.recv() => None,
         _ = interrupt.recv() => None,
-        () = &mut election => Some("this replica does not lead any more"),
+        // At once: another replica may write by now, so nothing of this one is waited for.
+        () = &mut election => bail!("this replica does not lead any more"),
         () = tasks.ended() => Some("a task that lasts as long as the process ended by itself; what it said is above"),
     };
     tracing::info!("stopping: requests under way may end");
@@ -247,9 +250,15 @@ async fn certificates(
 }
 
 /// Takes part in the election as soon as the Lease can be had.
-async fn candidate(config: &Config, namespace: &str, identity: &str, stop: &CancellationToken) -> Option<Leader> {
+async fn candidate(
+    config: &Config,
+    namespace: &str,
+    identity: &str,
+    tenure: &Tenure,
+    stop: &CancellationToken,
+) -> Option<Leader> {
     loop {
-        match stop.run_until_cancelled(Leader::new(config, namespace, identity)).await? {
+        match stop.run_until_cancelled(Leader::new(config, namespace, identity, tenure)).await? {
             Ok(leader) => return Some(leader),
             Err(error) => tracing::warn!(%error, namespace, "the lease cannot be had; it is tried again"),
         }

@@ -13,6 +13,7 @@ use kube::runtime::reflector::{self, Lookup, ObjectRef, Store};
 use kube::runtime::watcher::{self, Event};
 use kube::runtime::{WatchStreamExt as _, watcher as watch};
 use kube::{Api, Resource};
+use prometheus_client::metrics::counter::Counter;
 use serde::de::DeserializeOwned;
 
 /// One store a watch: two watches must not fill one store, because each begins by saying what is *all* there is.
@@ -35,19 +36,37 @@ pub enum Told<K> {
     Listed,
 }
 
-/// Keeps a store an API, and tells of what happened to it.
-pub fn reflect<K>(apis: Vec<Api<K>>, config: &watcher::Config) -> (Stores<K>, BoxStream<'static, Told<K>>)
+/// What a watch says.
+pub type Watch<K> = BoxStream<'static, watcher::Result<Event<K>>>;
+
+/// Watches each API for what `config` says.
+pub fn watches<K>(apis: Vec<Api<K>>, config: &watcher::Config) -> Vec<Watch<K>>
 where
-    K: Resource<DynamicType = ()> + Lookup<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
+    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + 'static,
+{
+    let watch = |api| {
+        // Who manages which field is of no use here, and is the larger part of most objects.
+        let watch = watch(api, config.clone()).default_backoff();
+        watch.modify(|object: &mut K| object.meta_mut().managed_fields = None).boxed()
+    };
+    apis.into_iter().map(watch).collect()
+}
+
+/// Keeps a store a watch, and tells of what happened to it; `failed` is counted up when a watch cannot go on.
+pub fn reflect<K>(watches: Vec<Watch<K>>, failed: &Counter) -> (Stores<K>, BoxStream<'static, Told<K>>)
+where
+    K: Resource<DynamicType = ()> + Lookup<DynamicType = ()> + Clone + Debug + Send + Sync + 'static,
 {
     let (mut stores, mut streams) = (Vec::new(), Vec::new());
-    for api in apis {
+    for watch in watches {
         let (store, writer) = reflector::store();
         stores.push(store);
-        // Who manages which field is of no use here, and is the larger part of most objects.
-        let watch = watch(api, config.clone());
-        let watch = watch.default_backoff().modify(|object: &mut K| object.meta_mut().managed_fields = None);
-        let told = reflector::reflector(writer, watch).filter_map(|event| async {
+        let failed = failed.clone();
+        let told = reflector::reflector(writer, watch).filter_map(move |event| {
+            if event.is_err() {
+                failed.inc();
+            }
+            async {
             match event {
                 Ok(Event::Apply(object)) => Some(Told::There(object)),
                 Ok(Event::Delete(object)) => Some(Told::Gone(object)),
@@ -57,6 +76,7 @@ where
                     tracing::warn!(%error, "the API server cannot be watched; what is known is kept, and it is tried again");
                     None
                 }
+            }
             }
         });
         streams.push(told.boxed());

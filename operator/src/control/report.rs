@@ -95,10 +95,12 @@ pub struct DeletesReport {
     pub open_intents: u64,
     /// When the oldest of them began, in milliseconds since 1970.
     pub oldest_intent_millis: Option<u64>,
-    /// Sidecars whose last delete failed.
+    /// Sidecars whose last delete failed, however long ago.
     pub failing: usize,
     /// How the delete of the first of them failed, by pod name, and its pod.
     pub last_failure: Option<(String, DeleteFailure)>,
+    /// When the last of them failed, in milliseconds since 1970.
+    pub last_failure_millis: Option<u64>,
 }
 
 impl MountReport {
@@ -152,6 +154,7 @@ impl MountReport {
         deletes.oldest_intent_millis = deletes.oldest_intent_millis.into_iter().chain(oldest).min();
         if let Some(failure) = &row.delete_failure {
             deletes.failing += 1;
+            deletes.last_failure_millis = deletes.last_failure_millis.max(Some(failure.at_millis));
             // Of the first pod by name, so that it does not change with each that fails again.
             if deletes.last_failure.is_none() {
                 deletes.last_failure = Some((pod.name.to_owned(), failure.as_ref().clone()));

@@ -107,6 +107,9 @@ fn not_to_be_had(mount: &RemoteMount) -> Option<String> {
     if mount.metadata.deletion_timestamp.is_some() {
         return Some("it is being deleted".to_owned());
     }
+    if let Some(problem) = &mount.spec.unreadable {
+        return Some(problem.to_string());
+    }
     if mount.spec.suspend {
         return Some("it is suspended: set spec.suspend to false".to_owned());
     }

@@ -5,6 +5,7 @@
 
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
+use kube::core::PartialObjectMeta;
 use kube::{Api, Client, ResourceExt as _};
 use remotemount_crds::{RemoteMount, RemoteMountStatus, names};
 use serde_json::json;
@@ -64,7 +65,8 @@ pub async fn remove_config_map(client: &Client, known: &ConfigMap) -> Result<(),
 /// When the API server refuses or cannot be reached.
 pub async fn status(client: &Client, mount: &RemoteMount, status: &RemoteMountStatus) -> Result<(), ApplyError> {
     let (namespace, name) = (mount.namespace().unwrap_or_default(), mount.name_any());
-    let api: Api<RemoteMount> = Api::namespaced(client.clone(), &namespace);
+    // By its metadata alone: the answer holds a spec that this version may not be able to read.
+    let api: Api<PartialObjectMeta<RemoteMount>> = Api::namespaced(client.clone(), &namespace);
     let patch = json!({
         "apiVersion": remotemount_crds::API_VERSION,
         "kind": remotemount_crds::KIND,

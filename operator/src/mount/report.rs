@@ -17,6 +17,8 @@ use crate::mount::validate::Refusal;
 
 /// A delete that has waited this long for the remote is told of, in milliseconds.
 const PENDING: u64 = 60_000;
+/// A delete that failed is told of for so long, unless another succeeds, in milliseconds.
+const FAILED: u64 = 600_000;
 
 /// What is known of a mount.
 #[derive(Clone, Debug)]
@@ -54,14 +56,25 @@ pub fn status(mount: &RemoteMount, facts: &Facts, now: Timestamp) -> RemoteMount
         Facts::Refused(_) => (None, Vec::new()),
         Facts::Suspended | Facts::Unpublished(_) => (old.sidecars, old.failing),
     };
-    let remote_uri = Some(mount.spec.remote.uri());
+    let known = mount.spec.unreadable.is_none();
+    let remote_uri = if known { Some(mount.spec.remote.uri()) } else { old.remote_uri };
     RemoteMountStatus { observed_generation: Some(generation), conditions, remote_uri, sidecars, failing }
 }
 
-/// Whether an open delete may turn into one that is told of, though nothing else happens.
+/// Whether what is told of deletes may turn at a time after `now`, though nothing else happens.
 #[must_use]
-pub fn ages(facts: &Facts) -> bool {
-    matches!(facts, Facts::Published(report) if report.deletes.oldest_intent_millis.is_some())
+pub fn ages(facts: &Facts, now: Timestamp) -> bool {
+    let Facts::Published(report) = facts else { return false };
+    report.deletes.oldest_intent_millis.is_some() || fails(report, millis(now))
+}
+
+/// Whether a delete has failed not long before `now`. A sidecar's clock may be ahead.
+fn fails(report: &MountReport, now: u64) -> bool {
+    report.deletes.last_failure_millis.is_some_and(|at| now.saturating_sub(at) < FAILED)
+}
+
+fn millis(at: Timestamp) -> u64 {
+    u64::try_from(at.as_millisecond()).unwrap_or_default()
 }
 
 /// Whether fewer sidecars are heard from than the status of this same generation has counted.
@@ -177,7 +190,8 @@ fn sidecars(report: &MountReport) -> Observation {
 
 fn deletes(report: &MountReport, now: Timestamp) -> Observation {
     let of = ConditionType::DeletesHealthy;
-    if let Some((pod, failure)) = &report.deletes.last_failure {
+    let now = millis(now);
+    if let Some((pod, failure)) = report.deletes.last_failure.as_ref().filter(|_| fails(report, now)) {
         // Without the path: with each other delete that fails, the status would be another.
         let message = format!(
             "the last deletes of {} sidecars failed, {pod}'s with {}: its log and its /status have more",
@@ -185,7 +199,6 @@ fn deletes(report: &MountReport, now: Timestamp) -> Observation {
         );
         return say(of, Some(false), Reason::DeletesFailing, message);
     }
-    let now = u64::try_from(now.as_millisecond()).unwrap_or_default();
     match report.deletes.oldest_intent_millis {
         Some(oldest) if now.saturating_sub(oldest) >= PENDING => {
             let message = "deletes wait for the remote to say what became of them; they are settled once it answers";

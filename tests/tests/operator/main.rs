@@ -9,6 +9,7 @@
 mod crowd;
 mod lifecycle;
 mod narrowed;
+mod newer;
 mod outage;
 mod rbac;
 mod retire;

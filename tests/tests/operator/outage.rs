@@ -70,6 +70,59 @@ async fn killed_and_started_again() -> Result<()> {
     Ok(())
 }
 
+/// Every write to an API object but the leases, so far.
+fn object_writes(cluster: &Cluster) -> Result<usize> {
+    let user = format!("system:serviceaccount:{NAMESPACE}:{ACCOUNT}");
+    let requests = cluster.plane.requests()?;
+    let writes = requests.iter().filter(|request| request.user == user && request.is_write());
+    Ok(writes.filter(|request| ["remotemounts", "configmaps"].contains(&&*request.resource)).count())
+}
+
+fn signal(pid: u32, name: &str) -> Result<()> {
+    let sent = std::process::Command::new("kill").args([format!("-{name}"), pid.to_string()]).status()?;
+    anyhow::ensure!(sent.success(), "kill -{name}: {sent}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_that_was_stopped_writes_nothing_once_another_leads() -> Result<()> {
+    let cluster = Cluster::start(Controllers::None, &[]).await?;
+    let stage = cluster.stage("stopped").await?;
+    stage.apply(&stage.mount("m", "")).await?;
+    stage.wait("m", "Ready", "True/NoSidecars").await?;
+    let mut second = Operator::start(&cluster.plane, &[]).await?;
+    let first = cluster.operator.lock().await.pid();
+    signal(first, "STOP")?;
+    until("the second leads", async || {
+        let lease = cluster.plane.kubectl(&["-n", NAMESPACE, "get", "lease", "-o", "yaml"]).await?.success()?;
+        Ok(lease.contains(&format!("-{}-", second.pid())))
+    })
+    .await?;
+    // What the first has to catch up with, all of it done by the second.
+    for name in ["a", "b", "c", "d"] {
+        stage.apply(&stage.mount(name, "")).await?;
+        stage.wait(name, "Ready", "True/NoSidecars").await?;
+    }
+    stage.apply(&stage.mount("m", "  deletePolicy: Retain\n")).await?;
+    until("the status speaks of the edit", async || {
+        let object = stage.get("m").await?;
+        Ok(object["status"]["observedGeneration"] == object["metadata"]["generation"])
+    })
+    .await?;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let writes = object_writes(&cluster)?;
+    signal(first, "CONT")?;
+    let log = async || -> Result<bool> {
+        let log = cluster.operator.lock().await.log();
+        Ok(log.contains("does not lead any more"))
+    };
+    until("the first gives up", log).await?;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(object_writes(&cluster)?, writes, "writes of one that leads no more");
+    assert!(second.terminate(Duration::from_secs(20)).await?.success());
+    Ok(())
+}
+
 async fn connected(node: &StandIn) -> Result<bool> {
     let status: serde_json::Value = client().get(node.admin_url("/status")).send().await?.json().await?;
     Ok(status["control"]["state"] == "connected")

@@ -110,20 +110,31 @@ fn deletes_that_wait_or_fail_leave_ready_alone() {
         },
         ..well()
     };
-    let failure = DeleteFailure { at_millis: 1, reason: "Denied".into(), message: "no".into() };
-    let failing =
-        DeletesReport { failing: 1, last_failure: Some(("pod-1".to_owned(), failure)), ..DeletesReport::default() };
+    let failing = |age: i64| {
+        let at_millis = u64::try_from((NOW - age) * 1000).unwrap();
+        let failure = DeleteFailure { at_millis, reason: "Denied".into(), message: "no".into() };
+        let deletes = DeletesReport {
+            failing: 1,
+            last_failure: Some(("pod-1".to_owned(), failure)),
+            last_failure_millis: Some(at_millis),
+            ..DeletesReport::default()
+        };
+        MountReport { deletes, ..well() }
+    };
     let rows = [
-        (oldest(10), "True", Reason::NoPendingDeletes),
-        (oldest(90), "False", Reason::DeletesPending),
-        (MountReport { deletes: failing, ..well() }, "False", Reason::DeletesFailing),
+        (oldest(10), "True", Reason::NoPendingDeletes, true),
+        (oldest(90), "False", Reason::DeletesPending, true),
+        (failing(-5), "False", Reason::DeletesFailing, true),
+        (failing(10), "False", Reason::DeletesFailing, true),
+        (failing(599), "False", Reason::DeletesFailing, true),
+        (failing(600), "True", Reason::NoPendingDeletes, false),
     ];
-    for (report, holds, reason) in rows {
+    for (report, holds, reason, turns) in rows {
         let facts = Facts::Published(Box::new(report));
         let status = told(&facts);
         assert_eq!(of(&status, ConditionType::DeletesHealthy), as_told(holds, reason));
         assert_eq!(of(&status, ConditionType::Ready), as_told("True", Reason::Available));
-        assert_eq!(ages(&facts), reason != Reason::DeletesFailing);
+        assert_eq!(ages(&facts, Timestamp::from_second(NOW).unwrap()), turns);
     }
 }
 
