@@ -10,6 +10,7 @@ use std::ops::Range;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::entry::Entry;
 use crate::path::RelPath;
 use crate::store::{IntentId, MountId};
 
@@ -132,6 +133,13 @@ pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {
         Some((&FORMAT, body)) => postcard::from_bytes(body).ok(),
         _ => None,
     }
+}
+
+/// A row of the entries: its path, and what is there; none when it cannot be read.
+pub fn row_of(key: &[u8], value: &[u8]) -> Option<(RelPath, Entry)> {
+    let (path, directory) = path_of(key)?;
+    let entry = if directory { Entry::Directory(decode(value)?) } else { Entry::File(decode(value)?) };
+    Some((path, entry))
 }
 
 #[cfg(test)]

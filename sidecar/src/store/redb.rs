@@ -11,6 +11,7 @@ mod deletion;
 mod generations;
 mod log;
 mod purge;
+mod sweep;
 mod tables;
 
 use std::fs;
@@ -289,6 +290,8 @@ impl Store for RedbStore {
                 // Read inside the transaction: a mount retired before it began takes no change (M3).
                 mounts: generations::live(transaction)?,
                 events: Vec::new(),
+                told: 0,
+                transaction,
                 at_work: None,
             };
             let mut applied = Applied::default();
@@ -299,8 +302,8 @@ impl Store for RedbStore {
                     applied.retired.insert(change.mount());
                 }
             }
-            applied.events = tables.events.len() as u64;
-            log::append(transaction, tables.events, crate::clock::nanos())?;
+            tables.flush()?;
+            applied.events = tables.told;
             if changes.iter().any(|change| matches!(change, Change::DeleteFile(..) | Change::DeleteDirectory(..))) {
                 crash::point("local-delete-not-committed");
             }

@@ -4,13 +4,13 @@
 //! name, one for a whole directory once nothing is left below it. A hidden name (X1, `Retain`) has no
 //! end. Both are kept by half, because a name may be a file and a directory.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 
 use ::redb::{Error, ReadableTable, ReadableTableMetadata};
 
 use crate::entry::{Directory, Entry, File, Halves, Millis, Pointer};
 use crate::path::RelPath;
-use crate::store::redb::tables::{Tables, children_first, encode};
+use crate::store::redb::tables::{Tables, encode};
 use crate::store::{DirectoryDeletion, Extent, FileDeletion, Intent, MountId, Tombstone, layout};
 
 impl Tables<'_> {
@@ -48,25 +48,18 @@ impl Tables<'_> {
         deletion: &DirectoryDeletion,
     ) -> Result<(), Error> {
         let local_only = deletion.extent == Extent::LocalOnly;
-        let mut removed = self.sweep(mount, path, |_, entry| match entry {
+        let goes = |_: &RelPath, entry: &Entry| match entry {
             Entry::File(File { pointer: None, .. }) => true,
             _ if deletion.hide => true,
             Entry::File(file) => !local_only && file.asked.gives_way_to(deletion.at),
             Entry::Directory(directory) => !local_only && directory.asked.gives_way_to(deletion.at),
-        })?;
-        if !local_only {
-            let known: HashSet<RelPath> = removed.iter().filter(|row| is_file(row)).map(|row| row.0.clone()).collect();
-            let doomed = self.doomed_below(mount, path, deletion.at)?;
-            removed.extend(doomed.into_iter().filter(|(path, _)| !known.contains(path)));
-            children_first(&mut removed);
-        }
-        let told = removed.last().is_some_and(|(last, entry)| last == path && matches!(entry, Entry::Directory(_)));
-        let told = told || buried(&self.tombstones, mount, path, deletion.since)?.directory;
+        };
+        let doomed = if local_only { BTreeMap::new() } else { self.doomed_below(mount, path, deletion.at)? };
+        let told = buried(&self.tombstones, mount, path, deletion.since)?.directory;
+        let told = self.sweep(mount, path, goes, doomed, &deletion.origin)?.itself || told;
         if deletion.extent == Extent::Whole && !told && !path.is_root() {
-            removed.push((path.clone(), Entry::Directory(Directory::seen(deletion.at))));
-        }
-        for (path, entry) in removed {
-            self.tell(mount, &path, Some(entry), None, deletion.origin.clone());
+            let unknown = Entry::Directory(Directory::seen(deletion.at));
+            self.tell(mount, path, Some(unknown), None, deletion.origin.clone());
         }
         if local_only {
             return Ok(());
@@ -159,10 +152,6 @@ impl Tables<'_> {
         self.tombstones.insert(key, encode(&Tombstone { until, ..tombstone })?.as_slice())?;
         Ok(())
     }
-}
-
-const fn is_file((_, entry): &(RelPath, Entry)) -> bool {
-    matches!(entry, Entry::File(_))
 }
 
 /// A table that is being written or read.

@@ -2,12 +2,12 @@
 //!
 //! The rules are those of [`Change`]; the memory store is the model they are held to. Here is what is
 //! learnt of the remote; [`super::deletion`] has what is deleted. Nothing here commits, and nothing
-//! decides which changes belong together. Events are gathered, in order, for [`super::log`] to write.
+//! decides which changes belong together. Events are gathered, in order, for [`super::log`] to write; a
+//! directory that goes with much below it has them written in portions ([`super::sweep`]).
 
-use std::cmp::Reverse;
-use std::collections::HashSet;
+use std::collections::BTreeMap;
 
-use ::redb::{Error, ReadableTable as _, Table};
+use ::redb::{Error, ReadableTable as _, Table, WriteTransaction};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -15,6 +15,7 @@ use crate::entry::{Directory, Entry, File, Listing, Millis};
 use crate::events::{Event, Origin};
 use crate::path::{FilerPath, RelPath};
 use crate::store::redb::deletion::{buried, hidden};
+use crate::store::redb::log;
 use crate::store::{Change, Child, Doomed, Intent, MountId, layout};
 
 /// A table of bytes by bytes.
@@ -34,8 +35,12 @@ pub struct Tables<'t> {
     pub hidden: Bytes<'t>,
     /// The mounts in force and where they are.
     pub mounts: Vec<(MountId, FilerPath)>,
-    /// What has happened so far, without its time.
+    /// What has happened and is not in the log yet, without its time.
     pub events: Vec<Event>,
+    /// How many events are in the log by now.
+    pub told: u64,
+    /// Whose tables they are.
+    pub transaction: &'t WriteTransaction,
     /// What deletes are at work on: the name, or with `true` all below it, too; read when first needed.
     pub at_work: Option<Vec<(MountId, RelPath, bool)>>,
 }
@@ -111,13 +116,10 @@ impl Tables<'_> {
         // A delete tells of what it takes away; it must not be told of twice.
         self.is_at_work(mount, path)?;
         let at_work = self.at_work.take().unwrap_or_default();
-        let removed = self.sweep(mount, path, |path, entry| goes(entry, asked) && !concerns(&at_work, mount, path))?;
+        let goes = |path: &RelPath, entry: &Entry| goes(entry, asked) && !concerns(&at_work, mount, path);
+        let swept = self.sweep(mount, path, goes, BTreeMap::new(), &Origin::remote())?;
         self.at_work = Some(at_work);
-        let count = removed.len() as u64;
-        for (path, entry) in removed {
-            self.tell(mount, &path, Some(entry), None, Origin::remote());
-        }
-        Ok(count)
+        Ok(swept.names)
     }
 
     /// Whether a delete is at work on the name: it alone says what becomes of it.
@@ -171,6 +173,13 @@ impl Tables<'_> {
         }
     }
 
+    /// Writes the events so far into the log.
+    pub fn flush(&mut self) -> Result<(), Error> {
+        let events = std::mem::take(&mut self.events);
+        self.told += events.len() as u64;
+        log::append(self.transaction, events, crate::clock::nanos())
+    }
+
     fn listed(&mut self, mount: MountId, directory: &RelPath, listing: &Listing) -> Result<u64, Error> {
         let prefix = layout::children_prefix(mount, directory).len();
         let range = layout::children(mount, directory);
@@ -199,53 +208,6 @@ impl Tables<'_> {
         Ok(removed)
     }
 
-    /// Takes away the directory and what is below it, except what `goes` does not hold for and the
-    /// directories that hold such; answers what went, children before their directories.
-    pub fn sweep(
-        &mut self,
-        mount: MountId,
-        path: &RelPath,
-        goes: impl Fn(&RelPath, &Entry) -> bool,
-    ) -> Result<Vec<(RelPath, Entry)>, Error> {
-        // The directories above what stays.
-        let mut held = HashSet::new();
-        let mut removed: Vec<(RelPath, Entry)> = Vec::new();
-        for range in [layout::children(mount, path), layout::deeper(mount, path)] {
-            let range = range.start.as_slice()..range.end.as_slice();
-            for row in self.entries.range(range.clone())? {
-                let (key, value) = row?;
-                if let Some((path, entry)) = row_of(key.value(), value.value())
-                    && !goes(&path, &entry)
-                {
-                    held.extend(path.ancestors());
-                }
-            }
-        }
-        let own = layout::directory_key(mount, path).filter(|_| !path.is_root());
-        let mut take = |key: &[u8], value: &[u8]| {
-            // A row that cannot be read goes, too, and nobody ever knew of it.
-            let Some((path, entry)) = row_of(key, value) else { return true };
-            let take = goes(&path, &entry) && !(matches!(entry, Entry::Directory(_)) && held.contains(&path));
-            if take {
-                removed.push((path, entry));
-            }
-            take
-        };
-        for range in [layout::children(mount, path), layout::deeper(mount, path)] {
-            let range = range.start.as_slice()..range.end.as_slice();
-            self.entries.retain_in(range, |key, value| !take(key, value))?;
-        }
-        if let Some(key) = own {
-            let take = self.entries.get(key.as_slice())?.is_some_and(|value| take(&key, value.value()));
-            if take {
-                self.entries.remove(key.as_slice())?;
-            }
-        }
-        self.forget_listings(mount, path)?;
-        children_first(&mut removed);
-        Ok(removed)
-    }
-
     /// No listing at or below the directory is complete any longer.
     pub fn forget_listings(&mut self, mount: MountId, path: &RelPath) -> Result<(), Error> {
         if path.is_root() {
@@ -256,13 +218,6 @@ impl Tables<'_> {
         let below = layout::deeper(mount, path);
         Ok(self.listings.retain_in(below.start.as_slice()..below.end.as_slice(), |_, _| false)?)
     }
-}
-
-/// Puts names in the order in which their end is told of.
-pub fn children_first(removed: &mut [(RelPath, Entry)]) {
-    removed.sort_by_cached_key(|(path, entry)| {
-        Reverse(format!("{path}{}", if matches!(entry, Entry::Directory(_)) { "/" } else { "" }))
-    });
 }
 
 /// A value as bytes.
@@ -287,12 +242,6 @@ fn concerns(at_work: &[(MountId, RelPath, bool)], mount: MountId, path: &RelPath
     at_work.iter().any(|(id, doomed, below)| {
         *id == mount && (doomed == path || (*below && (doomed.is_root() || path.ancestors().any(|a| a == *doomed))))
     })
-}
-
-fn row_of(key: &[u8], value: &[u8]) -> Option<(RelPath, Entry)> {
-    let (path, directory) = layout::path_of(key)?;
-    let entry = if directory { Entry::Directory(layout::decode(value)?) } else { Entry::File(layout::decode(value)?) };
-    Some((path, entry))
 }
 
 /// A row as a child of its directory; none when it cannot be read.
