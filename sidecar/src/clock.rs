@@ -17,7 +17,8 @@ use crate::entry::Millis;
 
 /// When the process first looked, by both clocks.
 static BEGIN: OnceLock<(Instant, u64)> = OnceLock::new();
-static LATEST: AtomicU64 = AtomicU64::new(0);
+/// How far the wall clock was ever ahead of where the process began and what has passed since.
+static AHEAD: AtomicU64 = AtomicU64::new(0);
 
 thread_local! {
     /// Where this thread's clock is held.
@@ -53,7 +54,26 @@ pub fn nanos() -> u64 {
     let wall = age.map_or(0, |age| u64::try_from(age.as_nanos()).unwrap_or(u64::MAX));
     let (begin, then) = BEGIN.get_or_init(|| (Instant::now(), wall));
     let steady = then.saturating_add(u64::try_from(begin.elapsed().as_nanos()).unwrap_or(u64::MAX));
-    // A clock that was set forward, or a machine that slept, is believed.
-    let now = wall.max(steady);
-    LATEST.fetch_max(now, Ordering::Relaxed).max(now)
+    later(&AHEAD, steady, wall)
+}
+
+/// A clock that was set forward, or a machine that slept, is believed; when it is set back, time goes on from there at its
+/// own pace. It must not stand still: of two answers of one moment the later is not known.
+fn later(ahead: &AtomicU64, steady: u64, wall: u64) -> u64 {
+    let now = wall.saturating_sub(steady);
+    steady.saturating_add(ahead.fetch_max(now, Ordering::Relaxed).max(now))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn time_follows_the_wall_clock_forward_and_goes_on_when_that_is_set_back() {
+        let ahead = AtomicU64::new(0);
+        let told: Vec<u64> = [(100, 100), (110, 110), (120, 7200), (130, 130), (140, 50), (150, 7200), (160, 7300)]
+            .map(|(steady, wall)| later(&ahead, steady, wall))
+            .into();
+        assert_eq!(told, [100, 110, 7200, 7210, 7220, 7230, 7300]);
+    }
 }

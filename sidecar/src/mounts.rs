@@ -135,7 +135,7 @@ impl Mounts {
     pub async fn swap(
         &self,
         manifests: &[Sourced],
-        store: &dyn Store,
+        store: &Arc<dyn Store>,
         connector: &Connector,
         metrics: &Metrics,
     ) -> Result<Arc<MountTable>, StoreError> {
@@ -147,7 +147,11 @@ impl Mounts {
             .zip(&paths)
             .map(|(manifest, path)| Identity { path: path.to_string(), remote: manifest.mount.spec.remote.uri() })
             .collect();
-        let ids = store.adopt(&identities)?;
+        // It waits for the store's lock and for the disk: no thread that serves may do so.
+        let ids = {
+            let (store, identities) = (Arc::clone(store), identities.clone());
+            tokio::task::spawn_blocking(move || store.adopt(&identities)).await.unwrap_or(Err(StoreError::Closed))?
+        };
         let mut mounts = BTreeMap::new();
         for ((sourced, path), (identity, id)) in manifests.iter().zip(paths).zip(identities.into_iter().zip(ids)) {
             let manifest = &sourced.mount;

@@ -105,6 +105,9 @@ async fn serve(args: RunArgs) -> anyhow::Result<()> {
     if let Some(listener) = metrics_listener {
         lasting(&ended, Arc::clone(&admin).serve(listener, Shown::Metrics, admin_stop.clone()));
     }
+    // The store's thread: what it says ends with it, and without it nothing can be deleted.
+    let mut newest_event = writer.newest();
+    lasting(&ended, async move { while newest_event.changed().await.is_ok() {} });
     let admin = lasting(&ended, admin.serve(admin_listener, Shown::All, admin_stop.clone()));
     let reporter = Reporter::new(Arc::clone(&mounts), filer.intents(), Arc::clone(&problems), Arc::clone(&draining));
 

@@ -12,6 +12,7 @@ use remotemount_sidecar::mounts::source::Sourced;
 use remotemount_sidecar::path::{Child, FilerPath, Prefix, RelPath, child_of};
 use remotemount_sidecar::remote::connect::Connector;
 use remotemount_sidecar::remote::credentials::Secrets;
+use remotemount_sidecar::store::Store;
 use remotemount_sidecar::store::memory::MemoryStore;
 
 /// Anything that a key may hold, with what is troublesome more often.
@@ -97,7 +98,8 @@ proptest! {
         let connector = Connector::new(Arc::new(Secrets::new("/nowhere".into())), metrics.clone());
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let holder = Mounts::default();
-        let table = runtime.block_on(holder.swap(&manifests, &MemoryStore::default(), &connector, &metrics)).unwrap();
+        let store: Arc<dyn Store> = Arc::new(MemoryStore::default());
+        let table = runtime.block_on(holder.swap(&manifests, &store, &connector, &metrics)).unwrap();
         for path in paths.iter().map(normal) {
             let found = table.resolve(&FilerPath::parse(&path).unwrap());
             let wanted = naive(&mounts, &path);

@@ -138,7 +138,7 @@ impl Watch {
             .collect();
         let sourced = if clashes.is_empty() { newer } else { newest::no_looser(files, &newer) };
         let old = self.mounts.load();
-        let table = match self.mounts.swap(&sourced, &*self.store, &self.connector, &self.metrics).await {
+        let table = match self.mounts.swap(&sourced, &self.store, &self.connector, &self.metrics).await {
             Ok(table) => table,
             Err(error) => return (vec![error.to_string()], false),
         };

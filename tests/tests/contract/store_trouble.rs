@@ -110,8 +110,9 @@ async fn l4_a_failing_store_still_answers() -> Result<()> {
     let manifests =
         manifest::parse(Manifest::new("m", "/m", &contents.name, &proxy.endpoint(), "").to_yaml().as_bytes())?;
     let manifests: Vec<Sourced> = manifests.into_iter().map(Sourced::from).collect();
-    mounts.swap(&manifests, &*store, &connector, &metrics).await?;
-    let (writer, _thread) = Writer::start(Arc::clone(&store) as Arc<dyn Store>)?;
+    let shared: Arc<dyn Store> = Arc::clone(&store) as _;
+    mounts.swap(&manifests, &shared, &connector, &metrics).await?;
+    let (writer, _thread) = Writer::start(shared)?;
     let filer = Filer::new(mounts, Arc::clone(&store) as Arc<dyn Store>, writer, metrics.clone())?;
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let url = format!("http://{}/m/a/k", listener.local_addr()?);

@@ -63,10 +63,9 @@ fn a_directory_of_many_is_told_of_name_by_name_children_first() {
             let file = |n| Change::PutFile(m, path(&format!("d/{below}/{n:04}")), remote(1, 1));
             puts.extend((0..900).map(file));
         }
-        for go in [
-            Change::DirectoryGone(m, path("d"), Millis(9)),
-            delete_directory(m, "d", 9, crate::Extent::Whole, true),
-        ] {
+        for go in
+            [Change::DirectoryGone(m, path("d"), Millis(9)), delete_directory(m, "d", 9, crate::Extent::Whole, true)]
+        {
             let before = told_paths(store).len();
             store.apply(&puts).unwrap();
             let applied = store.apply(&[go]).unwrap();
