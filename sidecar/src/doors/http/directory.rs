@@ -7,7 +7,7 @@
 use bytes::Bytes;
 use http::StatusCode;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue, VARY, WARNING};
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use wildmatch::WildMatch;
 
 use crate::doors::http::error::Refusal;
@@ -26,11 +26,27 @@ const UNNAMEABLE: HeaderName = HeaderName::from_static("x-remotemount-unnameable
 struct ListingJson<'l> {
     version: &'static str,
     path: &'l str,
-    entries: Vec<EntryJson>,
+    entries: Entries<'l>,
     limit: usize,
     last_file_name: &'l str,
     should_display_load_more: bool,
     empty_folder: bool,
+}
+
+/// The children, each made for its line alone: a hundred thousand at once are a lot of memory.
+struct Entries<'l> {
+    asked: &'l Asked,
+    listed: &'l Listed,
+}
+
+impl Serialize for Entries<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Self { asked, listed } = self;
+        let entry = |child: &Child| -> EntryJson {
+            metadata::entry(asked.path.child(&child.name), &child.entry, listed.mount.as_deref())
+        };
+        serializer.collect_seq(listed.children.iter().map(entry))
+    }
 }
 
 /// Answers a HEAD of the directory: it is there, and nobody lists it to say so. What only the listing could tell is
@@ -77,14 +93,10 @@ fn describe(answer: &mut Answer, json: bool, stale: bool) {
 
 fn as_json(asked: &Asked, listed: &Listed) -> Answer {
     let last = listed.children.last().map(Child::cursor).unwrap_or_default();
-    let entries = listed.children.iter();
-    let entries = entries
-        .map(|child| metadata::entry(asked.path.child(&child.name), &child.entry, listed.mount.as_deref()))
-        .collect();
     let body = ListingJson {
         version: concat!("RemoteMount ", env!("CARGO_PKG_VERSION")),
         path: asked.path.as_str(),
-        entries,
+        entries: Entries { asked, listed },
         limit: asked.limit,
         last_file_name: last.as_str(),
         should_display_load_more: listed.more,
