@@ -94,8 +94,6 @@ names! {
         CertificateUntrusted,
         /// The remote refuses the request for another reason.
         Rejected,
-        /// Old entries are served because the remote cannot be asked.
-        ServingStale,
         /// No pod uses the mount.
         NoSidecars,
         /// Some sidecars are not ready.

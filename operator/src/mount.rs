@@ -216,7 +216,13 @@ async fn keep(mount: &RemoteMount, context: &Context) -> Result<Action, Reconcil
     } else {
         let around = dereference::look(&context.cluster, mount);
         match validate::judge(mount, around.siblings.iter().map(|sibling| &**sibling)) {
-            Err(refusal) => Ok(Facts::Refused(refusal)),
+            Err(mut refusal) => {
+                if around.config_map.is_some() {
+                    // An edit may have made the policy stricter as well: whoever made it must not believe that it holds.
+                    refusal.message += "; until then sidecars go on as before this edit, by the deletePolicy of then";
+                }
+                Ok(Facts::Refused(refusal))
+            }
             Ok(()) => publish(mount, &around, context).await,
         }
     };

@@ -6,6 +6,8 @@
 //! no counters of time and no secrets. A delete that fails makes `DeletesHealthy` false and leaves
 //! `Ready` alone: reading goes on as asked.
 
+use std::fmt::Write as _;
+
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use remotemount_crds::condition::{ConditionType, Observation, Reason, merge};
@@ -152,8 +154,11 @@ fn remote(report: &MountReport) -> Observation {
     match &remote.trouble {
         Some(trouble) => {
             let all = remote.reachable + remote.unreachable;
-            let message =
+            let mut message =
                 format!("{} of {all} sidecars do not reach the remote: {}", remote.unreachable, told(trouble));
+            if report.stale > 0 {
+                let _ = write!(message, "; {} serve what they knew meanwhile", report.stale);
+            }
             say(of, Some(false), trouble.reason, message)
         }
         None if remote.reachable > 0 => say(of, Some(true), Reason::Reachable, "sidecars reach the remote"),

@@ -98,9 +98,16 @@ async fn the_older_mount_keeps_its_path() -> Result<()> {
     let maps = stage.kubectl(&["get", "configmaps", "-o", "name"]).await?;
     assert!(!maps.contains("newer"), "nothing is published for it: {maps}");
     assert_eq!(stage.condition("older", "Ready").await?, "True/NoSidecars");
+    assert!(!told.contains("as before this edit"), "nothing was published before: {told}");
     stage.kubectl(&["delete", "rmt", "older", "--timeout=30s"]).await?;
     stage.wait("newer", "Ready", "True/NoSidecars").await?;
     assert_eq!(stage.condition("newer", "Stalled").await?, "");
+    // An edit that is refused changes nothing for those that serve, and says so.
+    let little = "  deletePolicy: Deny\n  sidecar: {resources: {limits: {memory: 1Mi}}}\n";
+    stage.apply(&stage.mount("newer", little).replace("path: /newer", "path: /older/")).await?;
+    stage.wait("newer", "Accepted", "False/Invalid").await?;
+    let told = message(&stage, "newer", "Accepted").await?;
+    assert!(told.contains("at least 32Mi") && told.contains("as before this edit"), "{told}");
     Ok(())
 }
 

@@ -186,3 +186,15 @@ fn sidecars_that_were_counted_may_be_waited_for() {
     mount.metadata.generation = Some(4);
     assert!(!fewer_are_heard_from(&mount, &missing), "an edit is told of at once");
 }
+
+#[test]
+fn a_remote_that_is_away_is_told_of_with_how_many_serve_what_they_knew() {
+    let message = |report: MountReport| {
+        let status = told(&Facts::Published(Box::new(report)));
+        let found = status.conditions.iter().find(|found| found.type_ == ConditionType::RemoteReachable.as_str());
+        found.unwrap().message.clone()
+    };
+    let away = troubled(Reason::Unavailable);
+    assert!(!message(away.clone()).contains("meanwhile"));
+    assert!(message(MountReport { stale: 1, ..away }).ends_with("; 1 serve what they knew meanwhile"));
+}
