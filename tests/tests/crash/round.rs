@@ -187,10 +187,11 @@ impl Round {
         // A name that came back while nothing of it was known is shown as soon as the lookup is on disk.
         let came_back = self.meddling == Meddling::Puts && case.kept == Kept::Gone;
         let names: Vec<&str> = doomed.iter().chain(&others).map(String::as_str).collect();
-        let truth = self.check(stage, &names, came_back).await?;
+        let mut shown_empty = BTreeSet::new();
+        let truth = self.check(stage, &names, came_back, &mut shown_empty).await?;
         if !self.settled_first {
             stage.settled().await?;
-            self.check(stage, &names, came_back).await?;
+            self.check(stage, &names, came_back, &mut shown_empty).await?;
         }
         let checked = nanos();
         let there = stage.bucket.head(&victim).await?.is_some();
@@ -201,7 +202,7 @@ impl Round {
         let status = answer.status();
         ensure!(status == 204, "the DELETE, repeated: {status} {}", answer.text().await?);
         let few: Vec<&str> = names.iter().step_by(3).copied().chain([victim.as_str()]).collect();
-        let end = self.check(stage, &few, false).await?;
+        let end = self.check(stage, &few, false, &mut BTreeSet::new()).await?;
         ensure!(end.into_keys().collect::<BTreeSet<_>>() == others.iter().cloned().collect(), "gone after a 204");
 
         let object = |key: &String| {
@@ -218,6 +219,7 @@ impl Round {
             directory: (self.target == Target::Directory).then(|| format!("/m/{}", self.directory())),
             objects: doomed.iter().map(object).collect(),
             others: others.iter().map(|key| format!("/m/{key}")).collect(),
+            shown_empty,
             checked,
         };
         Ok(Outcome { left, meddled: self.meddling != Meddling::None, expected })
@@ -260,8 +262,15 @@ impl Round {
         Ok(())
     }
 
-    /// The door against the bucket, whose objects are answered: first the names, then the listings.
-    async fn check(&self, stage: &Stage, names: &[&str], came_back: bool) -> Result<Truth> {
+    /// The door against the bucket, whose objects are answered: first the names, then the listings. Directories that are
+    /// shown because the server itself goes on listing them, with nothing in them, are noted in `shown_empty`.
+    async fn check(
+        &self,
+        stage: &Stage,
+        names: &[&str],
+        came_back: bool,
+        shown_empty: &mut BTreeSet<String>,
+    ) -> Result<Truth> {
         let truth = stage.truth(&self.parent()).await?;
         for key in names {
             let (status, etag) = stage.head(key).await?;
@@ -283,9 +292,14 @@ impl Round {
                 let listed = !there.is_empty() || !empty.is_empty();
                 ensure!(names.is_none() || listed, "{directory} is gone and shown with {names:?}");
                 ensure!(names.is_some() || there.is_empty(), "{directory} has {there:?} and is said to be gone");
+                if names.is_some() && there.is_empty() {
+                    shown_empty.insert(format!("/m/{directory}"));
+                }
                 let names: BTreeSet<String> = names.unwrap_or_default().into_iter().collect();
                 let gone: Vec<_> = names.difference(&there).filter(|name| !empty.contains(*name)).collect();
                 ensure!(gone.is_empty(), "{directory} shows what is gone: {gone:?}");
+                let shown = names.difference(&there).filter_map(|name| name.strip_suffix('/'));
+                shown_empty.extend(shown.map(|name| format!("/m/{directory}/{name}")));
                 looks += 1;
                 if names.is_superset(&there) {
                     break;
