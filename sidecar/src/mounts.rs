@@ -5,6 +5,7 @@
 //! ancestors are looked up one by one. Directories above mounts exist because mounts do; they ask no
 //! remote. Building a table never touches a remote either; it only asks the store for generations.
 
+mod delete_health;
 pub mod newest;
 mod probe;
 pub mod source;
@@ -19,6 +20,8 @@ use remotemount_crds::{DeletePolicy, RemoteMount, RemoteMountSpec};
 
 use crate::entry::Millis;
 use crate::metrics::{Metrics, MountMetrics};
+pub use crate::mounts::delete_health::DeleteFailure;
+use crate::mounts::delete_health::DeleteHealth;
 use crate::mounts::source::{Origin, Sourced};
 use crate::path::{FilerPath, Prefix, RelPath};
 use crate::remote::Remote;
@@ -77,11 +80,8 @@ pub struct Mount {
     /// Set once a listing of several pages came in order: then one may begin in the middle.
     order_seen: AtomicBool,
     failed_at: AtomicU64,
-    delete_failure: Mutex<Option<DeleteFailure>>,
+    delete_health: Mutex<DeleteHealth>,
 }
-
-/// When a delete failed, for which reason, and what was said.
-pub type DeleteFailure = (Millis, &'static str, String);
 
 /// All mounts in force.
 #[derive(Default)]
@@ -224,7 +224,7 @@ fn build(
         unordered: AtomicBool::new(false),
         order_seen: AtomicBool::new(false),
         failed_at: AtomicU64::new(0),
-        delete_failure: Mutex::new(None),
+        delete_health: Mutex::default(),
     }
 }
 
@@ -304,15 +304,20 @@ impl Mount {
         self.failed_at.store(now.map_or(0, |now| now.0), Ordering::Relaxed);
     }
 
-    /// Remembers how the last delete failed; `None` once one did not.
-    pub fn set_delete_failure(&self, failure: Option<DeleteFailure>) {
-        *self.delete_failure.lock().unwrap_or_else(PoisonError::into_inner) = failure;
+    /// Remembers how a delete failed.
+    pub fn delete_failed(&self, failure: DeleteFailure) {
+        self.delete_health.lock().unwrap_or_else(PoisonError::into_inner).failed(failure);
     }
 
-    /// How the last delete failed, if it did.
+    /// Remembers that a delete went well at `now`.
+    pub fn delete_succeeded(&self, now: Millis) {
+        self.delete_health.lock().unwrap_or_else(PoisonError::into_inner).succeeded(now);
+    }
+
+    /// How the last delete failed, unless deletes are well again.
     #[must_use]
     pub fn delete_failure(&self) -> Option<DeleteFailure> {
-        self.delete_failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.delete_health.lock().unwrap_or_else(PoisonError::into_inner).failure().cloned()
     }
 
     /// Whether the remote was seen listing keys out of order.

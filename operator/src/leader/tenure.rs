@@ -139,7 +139,69 @@ where
 
 #[cfg(test)]
 mod tests {
+    use std::convert::Infallible;
+    use std::future::{Ready, ready};
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use http::StatusCode;
+
     use super::*;
+
+    /// Answers so, and counts what comes through.
+    #[derive(Clone)]
+    struct Server(StatusCode, Arc<AtomicUsize>);
+
+    impl Service<Request<Body>> for Server {
+        type Response = Response<()>;
+        type Error = Infallible;
+        type Future = Ready<Result<Response<()>, Infallible>>;
+
+        fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn call(&mut self, _: Request<Body>) -> Self::Future {
+            self.1.fetch_add(1, Ordering::Relaxed);
+            let mut answer = Response::new(());
+            *answer.status_mut() = self.0;
+            ready(Ok(answer))
+        }
+    }
+
+    /// Sends a request through the layer; answers whether it went well, and whether it was sent at all.
+    async fn send(tenure: &Tenure, renews: bool, method: Method, answer: StatusCode) -> (bool, bool) {
+        let sent = Arc::default();
+        let layer = Within { tenure: tenure.clone(), renews };
+        let mut bound = layer.layer(Server(answer, Arc::clone(&sent)));
+        let mut request = Request::new(Body::empty());
+        *request.method_mut() = method;
+        let answered = bound.call(request).await;
+        if let Err(error) = &answered {
+            assert!(error.is::<Over>(), "{error}");
+        }
+        (answered.is_ok(), sent.load(Ordering::Relaxed) > 0)
+    }
+
+    #[tokio::test]
+    async fn no_write_is_sent_before_the_lease_is_had_and_after_it_has_run_out() {
+        let (tenure, ok) = (Tenure::default(), StatusCode::OK);
+        for method in [Method::PUT, Method::POST, Method::PATCH, Method::DELETE] {
+            assert_eq!(send(&tenure, false, method.clone(), ok).await, (false, false), "{method}");
+        }
+        assert_eq!(send(&tenure, false, Method::GET, ok).await, (true, true));
+        // Only a write of the lease that succeeds is worth something.
+        for (method, answer) in [(Method::PUT, StatusCode::CONFLICT), (Method::GET, ok)] {
+            assert_eq!(send(&tenure, true, method.clone(), answer).await, (true, true), "{method}");
+            assert!(!tenure.lasts(), "{method} {answer}");
+        }
+        assert_eq!(send(&tenure, true, Method::PUT, ok).await, (true, true));
+        assert_eq!(send(&tenure, false, Method::PATCH, ok).await, (true, true));
+        let ran_out = Tenure::default();
+        ran_out.renew(Instant::now() - GOOD);
+        assert_eq!(send(&ran_out, false, Method::PATCH, ok).await, (false, false));
+        assert_eq!(send(&ran_out, true, Method::PUT, ok).await, (true, true), "the lease can be had again");
+        assert_eq!(send(&ran_out, false, Method::PATCH, ok).await, (true, true));
+    }
 
     #[test]
     fn it_counts_from_before_the_attempt_and_ends_before_another_may_lead() {

@@ -199,7 +199,7 @@ fn deletes(report: &MountReport, now: Timestamp) -> Observation {
     if let Some((pod, failure)) = report.deletes.last_failure.as_ref().filter(|_| fails(report, now)) {
         // Without the path: with each other delete that fails, the status would be another.
         let message = format!(
-            "the last deletes of {} sidecars failed, {pod}'s with {}: its log and its /status have more",
+            "deletes of {} sidecars fail, {pod}'s with {}: its log and its /status have more",
             report.deletes.failing, failure.reason
         );
         return say(of, Some(false), Reason::DeletesFailing, message);

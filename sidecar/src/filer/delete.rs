@@ -118,13 +118,13 @@ impl Filer {
             Ok(deleted) => {
                 tracing::debug!(mount = mount.name, %path, objects = deleted.count, "deleted");
                 mount.metrics.deletes.ended(DeleteResult::Ok, "");
-                mount.set_delete_failure(None);
+                mount.delete_succeeded(clock::now());
             }
             Err(error) => {
                 let result = result_of(error);
                 mount.metrics.deletes.ended(result, error.reason());
-                if result == DeleteResult::Failed {
-                    mount.set_delete_failure(Some((clock::now(), error.reason(), error.to_string())));
+                if result == DeleteResult::Failed && !keeps_what_it_must(error) {
+                    mount.delete_failed((clock::now(), error.reason(), error.to_string()));
                 }
                 tracing::warn!(mount = mount.name, %path, reason = error.reason(), %error, "not deleted");
             }
@@ -347,5 +347,19 @@ fn result_of(error: &FilerError) -> DeleteResult {
             DeleteResult::Conflict
         }
         _ => DeleteResult::Failed,
+    }
+}
+
+/// Whether the filer did as it should in not deleting: that is for who asked to hear, and no trouble of the mount's.
+fn keeps_what_it_must(error: &FilerError) -> bool {
+    match error {
+        FilerError::Unnameable { .. }
+        | FilerError::HiddenKeys { .. }
+        | FilerError::Refilled { .. }
+        | FilerError::Interrupted { .. } => true,
+        FilerError::Incomplete { first, failures, .. } => {
+            keeps_what_it_must(first) && failures.iter().all(|failure| keeps_what_it_must(&failure.error))
+        }
+        _ => false,
     }
 }

@@ -10,6 +10,7 @@ use remotemount_tests::proxy::count::Operation;
 use remotemount_tests::proxy::faults::{Action, Rule};
 use remotemount_tests::s3_server::Kind;
 use remotemount_tests::sidecar::Sidecar;
+use serde_json::Value;
 use tokio::sync::Notify;
 
 use crate::delete::{propagating, there};
@@ -100,6 +101,12 @@ async fn x1_what_is_hidden_outlives_a_restart() -> Result<()> {
     let ignoring = [How::Recursive, How::IgnoreErrors];
     assert!(!stage.delete(Door::Http, "/m/d", &ignoring).await?.done);
     assert!(there(&stage, "d/x").await? && !there(&stage, "d/y").await?);
+    let deletes = &stage.status().await?["mounts"][0]["deletes"];
+    assert_eq!(
+        (&deletes["failed"], &deletes["lastFailure"]),
+        (&2.into(), &Value::Null),
+        "that is no trouble: {deletes}"
+    );
     stage.bucket.put("d/y", "content", None).await?;
     stage.sidecar.write_manifest("m", &manifest.delete_policy("Retain").to_yaml())?;
     in_force(&stage, "Retain").await?;
