@@ -25,6 +25,8 @@ use serde_json::{Map, Value, json};
 use super::Settings;
 use super::combine::Combined;
 
+/// Where containers find a token for the API server, unless something is mounted there already.
+const API_TOKEN_DIRECTORY: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 /// By which a PodMonitor finds the metrics.
 const METRICS_PORT: &str = "rm-metrics";
 /// Seconds a token is good for; the kubelet renews it well before.
@@ -117,6 +119,8 @@ fn volume_mounts(combined: &Combined) -> Vec<Value> {
         read_only(MOUNTS_VOLUME, MOUNTS_DIRECTORY),
         read_only(CONTROL_VOLUME, CONTROL_DIRECTORY),
         json!({"name": STATE_VOLUME, "mountPath": STATE_DIRECTORY}),
+        // It never asks the API server: with something else there, no token for it is mounted.
+        read_only(MOUNTS_VOLUME, API_TOKEN_DIRECTORY),
     ];
     let secrets = combined.secrets.iter().enumerate();
     mounts.extend(secrets.map(|(at, name)| read_only(&credentials(at), &format!("{CREDENTIALS_DIRECTORY}/{name}"))));

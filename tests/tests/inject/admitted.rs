@@ -56,6 +56,17 @@ fn pod_of(document: &Value) -> Option<Value> {
     Some(pod)
 }
 
+/// Each container, and whether a token for the API server is mounted into it.
+fn api_tokens(pod: &Value) -> Vec<(String, bool)> {
+    let of = |kind: &str| pod["spec"][kind].as_array().cloned().unwrap_or_default();
+    let has = |container: &Value| {
+        let mounts = container["volumeMounts"].as_array().cloned().unwrap_or_default();
+        mounts.iter().any(|mount| mount["name"].as_str().is_some_and(|name| name.starts_with("kube-api-access-")))
+    };
+    let name = |container: &Value| container["name"].as_str().unwrap_or_default().to_owned();
+    of("initContainers").iter().chain(&of("containers")).map(|container| (name(container), has(container))).collect()
+}
+
 #[tokio::test]
 async fn every_golden_pod_is_admitted_at_the_restricted_level() -> Result<()> {
     let plane = ControlPlane::shared().await?;
@@ -63,7 +74,7 @@ async fn every_golden_pod_is_admitted_at_the_restricted_level() -> Result<()> {
     let client = plane.client().await?;
     let resource = ApiResource::from_gvk(&GroupVersionKind::gvk("", "v1", "Pod"));
     let pods: Api<DynamicObject> = Api::namespaced_with(client.clone(), stage::NAMESPACE, &resource);
-    let mut admitted = 0;
+    let (mut admitted, mut tokens) = (0, 0);
     for case in golden::cases() {
         for document in document(&golden::injected(&case).text) {
             if let Some(mut pod) = pod_of(&document) {
@@ -74,11 +85,15 @@ async fn every_golden_pod_is_admitted_at_the_restricted_level() -> Result<()> {
                 let always =
                     |container: &&Value| container["name"] == "remotemount" && container["restartPolicy"] == "Always";
                 assert_eq!(sidecar.map(|all| all.iter().filter(always).count()), Some(1), "{}", case.display());
+                for (container, token) in api_tokens(&answer.data) {
+                    tokens += usize::from(token);
+                    assert!(!token || container != "remotemount", "it needs no token: {}", case.display());
+                }
                 admitted += 1;
             }
         }
     }
-    assert!(admitted >= 12, "{admitted}");
+    assert!(admitted >= 12 && tokens > 0, "{admitted} pods, {tokens} containers with a token");
     // The level is in force: the same namespace refuses what it must.
     let mut loose = stage::pod("loose");
     loose["spec"]["containers"][0]["securityContext"] = json!({"privileged": true});
