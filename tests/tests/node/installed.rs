@@ -3,8 +3,9 @@
 
 use std::ops::Deref;
 use std::path::Path;
+use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use kube::api::ListParams;
@@ -16,6 +17,7 @@ use remotemount_tests::s3_server::{Kind, S3Server};
 use remotemount_tests::tenant::{self, RESTRICTED, Tenant};
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
+use tokio::time::Instant;
 
 /// The release.
 const RELEASE: &str = "remotemount";
@@ -56,7 +58,28 @@ impl Installed {
         let chart = helm::chart();
         let chart = chart.to_str().context("the chart's path is not text")?;
         installed.helm(&["install", RELEASE, chart, "--wait", "--timeout", "3m"]).await?;
+        installed.routed().await?;
         Ok(installed)
+    }
+
+    /// Until the webhook's Service leads somewhere: kube-proxy hears of ready pods after Helm may have.
+    async fn routed(&self) -> Result<()> {
+        let metadata = json!({
+            "name": "nobody",
+            "labels": {"remotemount.dev/inject": "true"},
+            "annotations": {"remotemount.dev/mounts": "nowhere"},
+        });
+        let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec(&["true"])}).to_string();
+        let deadline = Instant::now() + tenant::LIMIT;
+        loop {
+            let asked = ["create", "-n", "default", "--dry-run=server", "-f", "-"];
+            let said = self.node.plane().kubectl_with(&asked, &pod).await?.stderr;
+            if said.contains("no RemoteMount nowhere") {
+                return Ok(());
+            }
+            ensure!(Instant::now() < deadline, "the webhook does not answer: {said}");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
     }
 
     /// Runs Helm in the operator's namespace.
