@@ -85,21 +85,21 @@ make_available() {
     local name
     rm -rf "$folder"
     mkdir -p "$folder/bin"
-    unpack root
-    merge_usr "$folder/root"
-    libraries="$(dirname "$(find "$folder/root/usr/lib" -name libseccomp.so.2)")"
+    unpack node
+    merge_usr "$folder/node"
+    libraries="$(dirname "$(find "$folder/node/usr/lib" -name libseccomp.so.2)")"
     for name in containerd containerd-shim-runc-v2 ctr; do
-        wrap "$name" "$folder/root/usr/bin/$name"
+        wrap "$name" "$folder/node/usr/bin/$name"
     done
-    wrap runc "$folder/root/usr/sbin/runc"
+    wrap runc "$folder/node/usr/sbin/runc"
     for name in iptables ip6tables; do
         for part in "" -save -restore; do
-            wrap "$name$part" "$folder/root/usr/sbin/$name-nft$part"
+            wrap "$name$part" "$folder/node/usr/sbin/$name-nft$part"
         done
     done
-    wrap ip "$folder/root/bin/ip"
-    ln -s root/usr/lib/cni "$folder/cni"
-    ln -s root/bin/busybox "$folder/busybox"
+    wrap ip "$folder/node/bin/ip"
+    ln -s node/usr/lib/cni "$folder/cni"
+    ln -s node/bin/busybox "$folder/busybox"
     unpack workload
     cut_workload
     (cd "$here/coredns" && GOTOOLCHAIN=local GOWORK=off CGO_ENABLED=0 \

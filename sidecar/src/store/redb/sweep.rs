@@ -1,8 +1,8 @@
 //! Sweep: a directory goes with what is below it, in one transaction, however much that is.
 //!
 //! Only names are gathered, to be told of in order, children before their directories (E1): rows are
-//! read again as they are taken away, and events are written in portions. A million names take some
-//! tens of megabytes, and the rest of them the database's own cache. What goes is the caller's to say.
+//! read again as they are taken away, and events are written in portions. Memory grows with the names
+//! alone, beside the database's own cache. What goes is the caller's to say.
 
 use std::collections::{BTreeMap, HashSet};
 
