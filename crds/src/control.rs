@@ -27,6 +27,9 @@ pub const MAX_PROBLEMS: usize = 16;
 /// How long a text for people may be, in bytes.
 pub const MAX_TEXT_BYTES: usize = 1024;
 
+/// How long a delete that failed is told of as trouble of its mount, in milliseconds.
+pub const FAILURE_COUNTS_MILLIS: u64 = 600_000;
+
 /// `text`, cut to at most [`MAX_TEXT_BYTES`] at the end of a character.
 #[must_use]
 pub fn cut(text: &str) -> &str {

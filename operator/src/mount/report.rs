@@ -11,6 +11,7 @@ use std::fmt::Write as _;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use remotemount_crds::condition::{ConditionType, Observation, Reason, merge};
+use remotemount_crds::control::FAILURE_COUNTS_MILLIS;
 use remotemount_crds::status::{FailingSidecar, SidecarCounts};
 use remotemount_crds::{RemoteMount, RemoteMountStatus};
 
@@ -19,8 +20,6 @@ use crate::mount::validate::Refusal;
 
 /// A delete that has waited this long for the remote is told of, in milliseconds.
 const PENDING: u64 = 60_000;
-/// A delete that failed is told of for so long, unless another succeeds, in milliseconds.
-const FAILED: u64 = 600_000;
 
 /// What is known of a mount.
 #[derive(Clone, Debug)]
@@ -72,7 +71,7 @@ pub fn ages(facts: &Facts, now: Timestamp) -> bool {
 
 /// Whether a delete has failed not long before `now`. A sidecar's clock may be ahead.
 fn fails(report: &MountReport, now: u64) -> bool {
-    report.deletes.last_failure_millis.is_some_and(|at| now.saturating_sub(at) < FAILED)
+    report.deletes.last_failure_millis.is_some_and(|at| now.saturating_sub(at) < FAILURE_COUNTS_MILLIS)
 }
 
 fn millis(at: Timestamp) -> u64 {

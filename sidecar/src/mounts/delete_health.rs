@@ -6,13 +6,12 @@
 //! with every delete. Never asks what counts as a failure; that is the filer's to say. Invariant: what is
 //! told is the newest failure, or none.
 
+use remotemount_crds::control::FAILURE_COUNTS_MILLIS;
+
 use crate::entry::Millis;
 
 /// When a delete failed, for which reason, and what was said.
 pub type DeleteFailure = (Millis, &'static str, String);
-
-/// How long a recovery is remembered; the operator believes a failure as long.
-const WINDOW: u64 = 600_000;
 
 /// Whether a mount's deletes fail.
 #[derive(Debug, Default)]
@@ -30,7 +29,7 @@ impl DeleteHealth {
 
     /// A delete went well at `now`.
     pub fn succeeded(&mut self, now: Millis) {
-        let recent = |at: Millis| now.0.saturating_sub(at.0) < WINDOW;
+        let recent = |at: Millis| now.0.saturating_sub(at.0) < FAILURE_COUNTS_MILLIS;
         let Some((failed, ..)) = &self.failure else { return };
         if recent(*failed) && self.recovered[0].is_some_and(recent) {
             return;
