@@ -3,13 +3,15 @@
 //! Three reflectors a scope: RemoteMounts, the metadata of pods that asked for a sidecar and have not
 //! ended, and the ConfigMaps that this operator made. Every replica runs them: the webhook answers from
 //! them, and a replica that comes to lead knows everything already. What changes is told as *triggers*,
-//! the mounts to look at again. Nothing is written here.
+//! the mounts to look at again. A watch may be behind for a moment; who is to be told that something is
+//! not there has it asked for anew. Nothing is written here.
 
 pub mod lenient;
 mod reflect;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::stream::{BoxStream, StreamExt as _};
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
@@ -33,6 +35,9 @@ pub type PodMeta = PartialObjectMeta<Pod>;
 /// Triggers that may wait for whoever reconciles; with more, all mounts are looked at.
 const WAITING: usize = 4096;
 
+/// How long an answer of the API server is waited for.
+const PATIENCE: Duration = Duration::from_secs(3);
+
 /// Which namespaces are watched.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Scope {
@@ -45,6 +50,7 @@ pub enum Scope {
 /// What there is, as of the last word of the API server.
 #[derive(Clone)]
 pub struct Cluster {
+    client: Client,
     scope: Scope,
     mounts: Stores<RemoteMount>,
     pods: Stores<PodMeta>,
@@ -53,6 +59,13 @@ pub struct Cluster {
 }
 
 impl Scope {
+    fn has(&self, namespace: &str) -> bool {
+        match self {
+            Self::All => true,
+            Self::Namespaces(names) => names.contains(namespace),
+        }
+    }
+
     /// An API a watched namespace, or one for all.
     pub fn apis<K>(&self, client: &Client) -> Vec<Api<K>>
     where
@@ -79,7 +92,7 @@ impl Cluster {
         let (mounts, mount_events) = reflect(all, failed);
         let (pods, pod_events) = reflect(watches(scope.apis(client), &asked), failed);
         let (config_maps, map_events) = reflect(watches(scope.apis(client), &made), failed);
-        let cluster = Self { scope, mounts, pods, config_maps, triggers };
+        let cluster = Self { client: client.clone(), scope, mounts, pods, config_maps, triggers };
         tasks.spawn(cluster.clone().follow_mounts(mount_events));
         tasks.spawn(cluster.clone().follow_pods(pod_events, registry));
         tasks.spawn(cluster.clone().follow_config_maps(map_events));
@@ -104,6 +117,25 @@ impl Cluster {
     pub fn mounts(&self, namespace: &str) -> Vec<Arc<RemoteMount>> {
         let all = self.mounts.all();
         all.filter(|mount| mount.metadata.namespace.as_deref() == Some(namespace)).collect()
+    }
+
+    /// The same as the API server has them at this moment; `None` where it does not say, and for a namespace that is not
+    /// watched.
+    pub async fn ask_for_mounts(&self, namespace: &str) -> Option<Vec<Arc<RemoteMount>>> {
+        if !self.scope.has(namespace) {
+            return None;
+        }
+        match tokio::time::timeout(PATIENCE, lenient::list(&self.client, namespace)).await {
+            Ok(Ok(mounts)) => Some(mounts.into_iter().map(Arc::new).collect()),
+            Ok(Err(error)) => {
+                tracing::warn!(namespace, %error, "the API server does not list RemoteMounts");
+                None
+            }
+            Err(_) => {
+                tracing::warn!(namespace, "the API server does not list RemoteMounts within {PATIENCE:?}");
+                None
+            }
+        }
     }
 
     /// Every mount, in no order.

@@ -137,6 +137,12 @@ impl Denial {
         }
     }
 
+    /// Whether other mounts than those that were looked at could let the pod in.
+    #[must_use]
+    pub const fn is_of_mounts(&self) -> bool {
+        !matches!(self, Self::Malformed(_) | Self::Pod(_))
+    }
+
     /// The HTTP status that the user's client is told.
     #[must_use]
     pub const fn code(&self) -> u16 {

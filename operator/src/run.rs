@@ -20,6 +20,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use arc_swap::ArcSwapOption;
+use futures_util::FutureExt as _;
 use kube::{Client, Config};
 use prometheus_client::registry::Registry as MetricsRegistry;
 use tokio::net::TcpListener;
@@ -269,7 +270,14 @@ async fn candidate(
 /// The mounts, for the webhook; none before all are known.
 fn mounts(cluster: &Cluster, known: &Arc<AtomicBool>) -> Mounts {
     let (cluster, known) = (cluster.clone(), Arc::clone(known));
-    Arc::new(move |namespace| known.load(Ordering::Relaxed).then(|| cluster.mounts(namespace)))
+    let asked = cluster.clone();
+    Mounts {
+        watched: Arc::new(move |namespace| known.load(Ordering::Relaxed).then(|| cluster.mounts(namespace))),
+        asked: Arc::new(move |namespace| {
+            let (cluster, namespace) = (asked.clone(), namespace.to_owned());
+            async move { cluster.ask_for_mounts(&namespace).await }.boxed()
+        }),
+    }
 }
 
 fn scope(args: &RunArgs) -> Scope {

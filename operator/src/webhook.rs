@@ -1,8 +1,9 @@
 //! The HTTPS door that the API server asks about new pods.
 //!
 //! It carries bytes: TLS with the certificate of the moment, bounds on size, time and number, an orderly
-//! end. What the answer is [`review`] says, from the mounts that the operator's own watch has seen; no
-//! request waits for the cluster, so a dry run is as any other. Every replica serves, leader or not.
+//! end. What the answer is [`review`] says, from the mounts that the operator's own watch has seen; only who
+//! would be refused waits for the cluster, some seconds at most. A dry run is as any other. Every replica
+//! serves, leader or not.
 //!
 //! Invariant: it answers every review that it can read, with a denial where it has no answer; only what
 //! is no review gets an HTTP error.
@@ -107,7 +108,7 @@ impl Webhook {
         }
         let body = Limited::new(request.into_body(), MAX_BODY).collect();
         let (status, problem) = match tokio::time::timeout(PATIENCE, body).await {
-            Ok(Ok(body)) => match self.reviewer.answer(&body.to_bytes()) {
+            Ok(Ok(body)) => match self.reviewer.answer(&body.to_bytes()).await {
                 Ok(verdict) => {
                     self.metrics.count(verdict.outcome, verdict.reason);
                     return json(verdict.body);

@@ -7,7 +7,7 @@
 //! kept; but it is refused, never built from, so what was filled in here is never acted on.
 
 use futures_util::stream::{Stream, StreamExt as _};
-use kube::api::ApiResource;
+use kube::api::{ApiResource, ListParams};
 use kube::core::DynamicObject;
 use kube::runtime::watcher::{self, Event};
 use kube::runtime::{WatchStreamExt as _, watcher as watch};
@@ -33,6 +33,16 @@ pub fn apis(scope: &Scope, client: &Client) -> Vec<Api<DynamicObject>> {
             names.iter().map(|name| Api::namespaced_with(client.clone(), name, &kind)).collect()
         }
     }
+}
+
+/// The RemoteMounts of a namespace as they are at this moment, whatever is in them.
+///
+/// # Errors
+/// The API server does not say.
+pub async fn list(client: &Client, namespace: &str) -> kube::Result<Vec<RemoteMount>> {
+    let kind = ApiResource::erase::<RemoteMount>(&());
+    let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), namespace, &kind);
+    Ok(api.list(&ListParams::default()).await?.items.into_iter().map(read).collect())
 }
 
 /// Watches RemoteMounts, whatever is in them.

@@ -3,20 +3,38 @@
 //! Only the creation of pods is answered with a change; an update never is, since a pod that runs cannot
 //! take a sidecar any more. The namespace is the request's: a pod from a Deployment's template carries
 //! none. The pod is kept as JSON from the request to the patch, so that no field is lost that this build
-//! does not know. Pure but for the mounts it is given.
+//! does not know. Pure but for the mounts it is given: those that the watch knows, and only where the pod
+//! would be refused for what they are, those that the API server has at this moment. A mount and its pod
+//! may come in one `kubectl apply`, and a watch is behind now and then.
 
 use std::sync::Arc;
 
+use futures_util::future::BoxFuture;
 use k8s_openapi::ByteString;
 use remotemount_crds::RemoteMount;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::metrics::Outcome;
-use crate::inject::{self, Settings, patch};
+use crate::inject::{self, Denial, Settings, patch};
 
-/// The mounts of a namespace; `None` until they are known.
-pub type Mounts = Arc<dyn Fn(&str) -> Option<Vec<Arc<RemoteMount>>> + Send + Sync>;
+/// The mounts of a namespace, if they are known.
+pub type Known = Option<Vec<Arc<RemoteMount>>>;
+
+/// Looks into the watch.
+pub type Watched = dyn Fn(&str) -> Known + Send + Sync;
+
+/// Asks the API server.
+pub type Asked = dyn Fn(&str) -> BoxFuture<'static, Known> + Send + Sync;
+
+/// Where the mounts of a namespace come from.
+#[derive(Clone)]
+pub struct Mounts {
+    /// As the watch has them; `None` until they are known.
+    pub watched: Arc<Watched>,
+    /// As the API server has them at this moment; `None` where it does not say.
+    pub asked: Arc<Asked>,
+}
 
 /// Answers reviews.
 pub struct Reviewer {
@@ -85,30 +103,37 @@ impl Reviewer {
     ///
     /// # Errors
     /// When it is none.
-    pub fn answer(&self, body: &[u8]) -> Result<Verdict, ReviewError> {
+    pub async fn answer(&self, body: &[u8]) -> Result<Verdict, ReviewError> {
         let review: Review = serde_json::from_slice(body)?;
         if review.api_version != "admission.k8s.io/v1" {
             return Err(ReviewError::Version(review.api_version));
         }
         let request = review.request.ok_or(ReviewError::NoRequest)?;
-        let (response, outcome, reason) = self.respond(&request)?;
+        let (response, outcome, reason) = self.respond(&request).await?;
         let body = json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "response": response});
         Ok(Verdict { body: serde_json::to_vec(&body)?, outcome, reason })
     }
 
-    fn respond(&self, request: &Request) -> Result<(Value, Outcome, &'static str), serde_json::Error> {
+    async fn respond(&self, request: &Request) -> Result<(Value, Outcome, &'static str), serde_json::Error> {
         let unchanged = json!({"uid": request.uid, "allowed": true});
         let resource = (request.resource.group.as_str(), request.resource.resource.as_str());
         let asked = resource == ("", "pods") && request.sub_resource.is_empty() && request.operation == "CREATE";
         if !asked || !inject::wanted(&request.object) {
             return Ok((unchanged, Outcome::Unchanged, ""));
         }
-        let Some(mounts) = (self.mounts)(&request.namespace) else {
+        let Some(mounts) = (self.mounts.watched)(&request.namespace) else {
             let message = "the operator has not read the RemoteMounts yet: try again in a moment";
             let denial = denial(request, 503, "ServiceUnavailable", message);
             return Ok((denial, Outcome::Denied, "not_ready"));
         };
-        match inject::inject(&request.object, &request.namespace, &mounts, &self.settings) {
+        let inject = |mounts: &[_]| inject::inject(&request.object, &request.namespace, mounts, &self.settings);
+        let mut injected = inject(&mounts);
+        if injected.as_ref().is_err_and(Denial::is_of_mounts)
+            && let Some(mounts) = (self.mounts.asked)(&request.namespace).await
+        {
+            injected = inject(&mounts);
+        }
+        match injected {
             Ok(Some(injected)) => {
                 let patch = patch::patch(&request.object, &injected.pod);
                 let mut response = unchanged;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use futures_util::FutureExt as _;
 use jiff::Timestamp;
 use k8s_openapi::api::admissionregistration::v1::{
     MutatingWebhookConfiguration, ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding,
@@ -15,6 +16,7 @@ use kube::{Client, ResourceExt as _};
 use remotemount_crds::{RemoteMount, names};
 use remotemount_operator::certificates::publish::Publisher;
 use remotemount_operator::certificates::secret::Keeper;
+use remotemount_operator::cluster::lenient;
 use remotemount_operator::webhook::metrics::{InjectionMetrics, Outcome};
 use remotemount_operator::webhook::review::{Mounts, Reviewer};
 use remotemount_operator::webhook::{PROTOCOLS, Webhook};
@@ -125,8 +127,15 @@ async fn plane() -> Result<Plane> {
     let url = format!("https://{}{}", listener.local_addr()?, names::WEBHOOK_PATH);
     let (metrics, stop) = (InjectionMetrics::default(), CancellationToken::new());
     let mounts = vec![stage::mount("images", "/images", &json!({"credentials": {"secretRef": {"name": "s3-creds"}}}))];
-    let mounts: Mounts =
-        Arc::new(move |namespace| Some(if namespace == stage::NAMESPACE { mounts.clone() } else { Vec::new() }));
+    let all: Api<RemoteMount> = Api::namespaced(client.clone(), stage::NAMESPACE);
+    all.create(&PostParams::default(), &mounts[0]).await?;
+    // The watch hears of nothing more; what is asked is the API server itself.
+    let asker = client.clone();
+    let asked = move |namespace: &str| {
+        let (client, namespace) = (asker.clone(), namespace.to_owned());
+        async move { Some(lenient::list(&client, &namespace).await.ok()?.into_iter().map(Arc::new).collect()) }.boxed()
+    };
+    let mounts = Mounts { asked: Arc::new(asked), ..stage::watched(Some(mounts)) };
     let webhook = Webhook { reviewer: Reviewer { mounts, settings: stage::settings() }, metrics: metrics.clone() };
     let tls = certificates.server_config(&PROTOCOLS)?;
     tokio::spawn(webhook.serve(listener, tls, stop.clone(), Duration::from_secs(1)));
@@ -228,6 +237,14 @@ async fn a_pod_created_through_the_webhook_has_its_sidecar() -> Result<()> {
         .await?
         .failure()?;
     assert!(said.contains("no RemoteMount imgaes in namespace team: there is images"), "{said}");
+
+    // A mount that the watch has not heard of yet is no reason to refuse the pod that came with it.
+    let late = (*stage::mount("late", "/late", &json!({}))).clone();
+    Api::namespaced(this.client.clone(), stage::NAMESPACE).create(&PostParams::default(), &late).await?;
+    let mut pair = stage::pod("pair");
+    pair["metadata"]["annotations"] = json!({names::MOUNTS_ANNOTATION: "images,late"});
+    let pair = this.create(&dry(), &pair).await?;
+    assert_eq!(pair.annotations().get(names::INJECTED_ANNOTATION).map(String::as_str), Some("images,late"));
 
     // Somebody takes the CA out of the configuration: it comes back.
     let emptied = Patch::Strategic(json!({"webhooks": [{"name": names::WEBHOOK, "clientConfig": {"caBundle": null}}]}));

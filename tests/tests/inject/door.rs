@@ -1,7 +1,5 @@
 //! The webhook's door, over real TLS with a client that checks the certificate.
 
-use std::sync::Arc;
-
 use http::StatusCode;
 use http_body_util::{BodyExt as _, Full};
 use hyper_util::rt::TokioIo;
@@ -17,8 +15,7 @@ use tokio_rustls::client::TlsStream;
 use crate::stage::{self, NAMESPACE, Served, mount, pod, serve};
 
 fn some_mounts() -> Mounts {
-    let mounts = vec![mount("images", "/images", &json!({}))];
-    Arc::new(move |namespace| Some(if namespace == NAMESPACE { mounts.clone() } else { Vec::new() }))
+    stage::watched(Some(vec![mount("images", "/images", &json!({}))]))
 }
 
 async fn connect(served: &Served) -> TlsStream<TcpStream> {
@@ -119,7 +116,7 @@ async fn a_denial_has_code_reason_and_message() {
     assert!(response["status"]["message"].as_str().unwrap().contains("namespace elsewhere"));
     assert_eq!(served.metrics.get(Outcome::Denied, "no_mount"), 1);
 
-    let unknowing = serve(Arc::new(|_| None)).await;
+    let unknowing = serve(stage::watched(None)).await;
     let response = ask(&unknowing, &review("CREATE", NAMESPACE, &pod("app"))).await;
     assert_eq!((&response["allowed"], &response["status"]["code"]), (&json!(false), &json!(503)));
     assert_eq!(unknowing.metrics.get(Outcome::Denied, "not_ready"), 1);

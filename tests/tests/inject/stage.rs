@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use remotemount_crds::{RemoteMount, manifest};
 use remotemount_operator::inject::Settings;
+use remotemount_operator::webhook::review::{Known, Mounts};
 use serde_json::{Value, json};
 
 /// The namespace of every golden case.
@@ -78,6 +79,14 @@ pub fn write(directory: &std::path::Path, (certificate, key, ca): &(String, Stri
     }
 }
 
+/// Mounts of `team` as a watch knows them, and an API server that says nothing.
+pub fn watched(mounts: Known) -> Mounts {
+    let of = move |namespace: &str| {
+        mounts.as_ref().map(|mounts| if namespace == NAMESPACE { mounts.clone() } else { Vec::new() })
+    };
+    Mounts { watched: Arc::new(of), asked: Arc::new(|_| Box::pin(async { None })) }
+}
+
 /// A webhook on loopback, with mounts of `team`.
 pub struct Served {
     pub address: std::net::SocketAddr,
@@ -88,7 +97,7 @@ pub struct Served {
     _directory: tempfile::TempDir,
 }
 
-pub async fn serve(mounts: remotemount_operator::webhook::review::Mounts) -> Served {
+pub async fn serve(mounts: Mounts) -> Served {
     use remotemount_operator::certificates::directory::Keeper;
     use remotemount_operator::webhook::review::Reviewer;
     use remotemount_operator::webhook::{PROTOCOLS, Webhook};
