@@ -153,12 +153,14 @@ impl Filer {
         self.commit(changes).await.map_err(Unsettled::Store)?;
         match rest {
             Some(rest) => begun.narrow(rest),
-            None => begun.close(),
+            None => {
+                mount.metrics.deletes.settled.inc();
+                begun.close();
+            }
         }
         if let Some(error) = error {
             return Err(Unsettled::Remote(error));
         }
-        mount.metrics.deletes.settled.inc();
         tracing::info!(mount = mount.name, %path, finished, "a delete that was not finished is settled");
         Ok(())
     }

@@ -24,13 +24,6 @@ async fn events(stage: &mut Stage) -> Result<Vec<String>> {
     Ok(events.into_iter().filter(|event| event.new.is_none()).map(|event| event.path).collect())
 }
 
-async fn settled(stage: &Stage) -> Result<()> {
-    while stage.status().await?["mounts"][0]["deletes"]["openIntents"] != 0 {
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    Ok(())
-}
-
 /// A listing that was on its way while the name was deleted does not bring it back.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn l8_a_delete_is_not_undone_by_an_answer_on_its_way() -> Result<()> {
@@ -164,7 +157,7 @@ async fn x8_a_crash_leaves_an_intent_that_the_remote_settles() -> Result<()> {
                 let status = stage.head(&format!("/m/{key}")).await?.status();
                 assert_eq!(status, if gone { 404 } else { 200 }, "{key}");
             }
-            settled(&stage).await?;
+            stage.settled().await?;
             let verdict = stage.delete(Door::Http, &format!("/m/{}", key(path)), how).await?;
             assert!(verdict.done, "a retry succeeds: {}", verdict.told);
             for key in &keys {

@@ -1,9 +1,9 @@
 //! What every scenario stands on: a bucket, a proxy before it, a sidecar before that, and a client.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use remotemount_sidecar::doors::grpc::proto::DeleteEntryRequest;
 use remotemount_tests::bucket::Bucket;
 use remotemount_tests::manifest::Manifest;
@@ -121,6 +121,20 @@ impl Stage {
         }
         self.proxy.reset();
         Ok(())
+    }
+
+    /// Deletes as `/status` has them, once none is open. A lookup settles what it runs into, but not what is being settled
+    /// in the background at that moment, and does not wait for that.
+    pub async fn settled(&self) -> Result<Value> {
+        let begun = Instant::now();
+        loop {
+            let deletes = self.status().await?["mounts"][0]["deletes"].clone();
+            if deletes["openIntents"] == 0 {
+                return Ok(deletes);
+            }
+            ensure!(begun.elapsed() < Duration::from_secs(30), "not settled: {deletes}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
     }
 
     pub async fn head(&self, path: &str) -> Result<reqwest::Response> {
